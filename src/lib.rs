@@ -1,0 +1,3 @@
+//! Homeostat closes the loop: metric samples in, *verified* fixes out, over NATS.
+
+pub mod model;

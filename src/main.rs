@@ -1,0 +1,2 @@
+//! Homeostat.
+fn main() {}

@@ -1,0 +1,196 @@
+//! Ids: functions of their causes, so that whoever derives one twice derives the same one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Labels, Timestamp};
+
+/// Crockford base 32: no `i`, `l`, `o`, `u`, so that an id survives being read aloud.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Digits of 128 bits in base 32.
+const DIGITS: usize = 26;
+
+/// Why a text is not an id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not an id of the form `{prefix}-` and 26 letters or digits")]
+pub struct IdError {
+    prefix: &'static str,
+    text: String,
+}
+
+/// One identifier type per noun, all of the same making; a macro because a generic `Id<Noun>` would put a phantom
+/// parameter into every signature of the program.
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u128);
+
+        impl $name {
+            /// What the text form starts with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// The id that these causes have, in this order.
+            pub fn of(causes: &[&dyn Causal]) -> Self {
+                Self(digest($prefix, causes))
+            }
+
+            /// The 128 bits.
+            pub const fn as_u128(self) -> u128 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_id(f, $prefix, self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_id(f, $prefix, self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                parse_id($prefix, text).map(Self)
+            }
+        }
+
+        impl Causal for $name {
+            fn feed(&self, hasher: &mut blake3::Hasher) {
+                hasher.update(&self.0.to_be_bytes());
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A violation's episode: cell, rule, labels and start.
+    EpisodeId = "ep";
+    /// An incident: its first episode.
+    IncidentId = "in";
+    /// An analysis: incident and the incident's revision.
+    AnalysisId = "an";
+    /// A plan: incident and generation.
+    PlanId = "pl";
+    /// An action: plan and step.
+    ActionId = "ac";
+    /// One try at an action: action and number.
+    AttemptId = "at";
+    /// A change: where, what and when.
+    ChangeId = "ch";
+    /// A report: what it is about and why.
+    ReportId = "re";
+    /// A message on the ledger: the entries it carries. It is the `Nats-Msg-Id`.
+    MessageId = "ms";
+}
+
+/// Something an id can be a function of.
+pub trait Causal {
+    /// Adds itself to the hash, in a form that no other value of the type shares.
+    fn feed(&self, hasher: &mut blake3::Hasher);
+}
+
+impl Causal for &str {
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        // The length first: ("ab", "c") and ("a", "bc") are different causes.
+        hasher.update(&(self.len() as u64).to_be_bytes());
+        hasher.update(self.as_bytes());
+    }
+}
+
+impl Causal for u64 {
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        hasher.update(&self.to_be_bytes());
+    }
+}
+
+impl Causal for Timestamp {
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        hasher.update(&self.as_millis().to_be_bytes());
+    }
+}
+
+impl Causal for Labels {
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        (self.len() as u64).feed(hasher);
+        for (name, value) in self.iter() {
+            name.feed(hasher);
+            value.feed(hasher);
+        }
+    }
+}
+
+fn digest(prefix: &'static str, causes: &[&dyn Causal]) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    prefix.feed(&mut hasher);
+    for cause in causes {
+        cause.feed(&mut hasher);
+    }
+    let mut bytes = [0_u8; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    u128::from_be_bytes(bytes)
+}
+
+fn write_id(f: &mut fmt::Formatter<'_>, prefix: &str, bits: u128) -> fmt::Result {
+    let mut text = [0_u8; DIGITS];
+    for (index, digit) in text.iter_mut().enumerate() {
+        let shift = 5 * (DIGITS - 1 - index);
+        *digit = ALPHABET[(bits >> shift) as usize & 31];
+    }
+    write!(f, "{prefix}-{}", std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+}
+
+fn parse_id(prefix: &'static str, text: &str) -> Result<u128, IdError> {
+    let refuse = || IdError { prefix, text: text.chars().take(64).collect() };
+    let digits = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-')).ok_or_else(refuse)?;
+    if digits.len() != DIGITS {
+        return Err(refuse());
+    }
+    let mut bits = 0_u128;
+    for (index, byte) in digits.bytes().enumerate() {
+        let digit = ALPHABET.iter().position(|&known| known == byte).ok_or_else(refuse)?;
+        // 26 digits hold 130 bits: the first may use only three of its five.
+        if index == 0 && digit > 7 {
+            return Err(refuse());
+        }
+        bits = bits << 5 | digit as u128;
+    }
+    Ok(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_causes_give_the_same_id_and_others_do_not() {
+        let id = EpisodeId::of(&[&"cell", &"rule", &7_u64]);
+        assert_eq!(id, EpisodeId::of(&[&"cell", &"rule", &7_u64]));
+        assert_ne!(id, EpisodeId::of(&[&"cell", &"rule", &8_u64]));
+        assert_ne!(EpisodeId::of(&[&"ab", &"c"]), EpisodeId::of(&[&"a", &"bc"]));
+    }
+
+    #[test]
+    fn an_id_reads_back_from_its_text() {
+        for seed in 0..200_u64 {
+            let id = PlanId::of(&[&seed]);
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_id_is_refused() {
+        let good = PlanId::of(&[&1_u64]).to_string();
+        let cases =
+            ["", "pl-", "in-00000000000000000000000000", &good[1..], &format!("{good}0"), "pl-zzzzzzzzzzzzzzzzzzzzzzzzzz"];
+        for case in cases {
+            assert!(case.parse::<PlanId>().is_err(), "{case}");
+        }
+    }
+}

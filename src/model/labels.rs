@@ -1,0 +1,231 @@
+//! Label sets, which name series, violations and scopes, and the sample that carries one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Timestamp;
+
+/// The label that holds a series' metric name.
+pub const METRIC_NAME: &str = "__name__";
+/// Twice what kubelet's busiest series carry; more is a producer that puts data into labels.
+pub const LABELS_PER_SERIES_MAX: usize = 64;
+/// Longest label name in bytes.
+pub const LABEL_NAME_BYTES_MAX: usize = 256;
+/// Longest label value in bytes: Grafana Mimir's default.
+pub const LABEL_VALUE_BYTES_MAX: usize = 2_048;
+
+/// Why a label set is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LabelsError {
+    /// More than [`LABELS_PER_SERIES_MAX`].
+    #[error("{0} labels on one series, at most {LABELS_PER_SERIES_MAX} are taken")]
+    TooMany(usize),
+    /// A label without a name.
+    #[error("a label has an empty name")]
+    EmptyName,
+    /// A name or a value above its limit.
+    #[error("label `{name}` is {bytes} bytes long, at most {max} are taken")]
+    TooLong {
+        /// The label, shortened.
+        name: String,
+        /// What it measured.
+        bytes: usize,
+        /// The limit it broke.
+        max: usize,
+    },
+    /// The same name twice.
+    #[error("label `{0}` is given twice")]
+    Twice(String),
+}
+
+type Pair = (Arc<str>, Arc<str>);
+
+/// A set of labels, sorted by name, without duplicates and without empty values (in Prometheus' data model a label
+/// with an empty value is a label that is not there). Cloning it copies a pointer.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Arc<[Pair]>);
+
+impl Labels {
+    /// No labels at all.
+    pub fn empty() -> Self {
+        Self(Arc::from([]))
+    }
+
+    /// Sorts, drops empty values, checks the limits.
+    pub fn new<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, LabelsError>
+    where
+        N: Into<Arc<str>> + AsRef<str>,
+        V: Into<Arc<str>> + AsRef<str>,
+    {
+        let mut kept: Vec<Pair> = Vec::new();
+        for (name, value) in pairs {
+            check_pair(name.as_ref(), value.as_ref())?;
+            if !value.as_ref().is_empty() {
+                kept.push((name.into(), value.into()));
+            }
+        }
+        kept.sort_unstable();
+        if let Some(twice) = kept.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(LabelsError::Twice(twice[0].0.to_string()));
+        }
+        if kept.len() > LABELS_PER_SERIES_MAX {
+            return Err(LabelsError::TooMany(kept.len()));
+        }
+        Ok(Self(kept.into()))
+    }
+
+    /// How many labels there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of a label.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.binary_search_by(|pair| pair.0.as_ref().cmp(name)).ok().map(|index| self.0[index].1.as_ref())
+    }
+
+    /// The metric name, where this names a series.
+    pub fn metric_name(&self) -> Option<&str> {
+        self.get(METRIC_NAME)
+    }
+
+    /// Names and values in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+
+    /// The labels whose name `keep` accepts.
+    #[must_use]
+    pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
+        if self.0.iter().all(|(name, _)| keep(name)) {
+            return self.clone();
+        }
+        Self(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+    }
+
+    /// The same set without the metric name, as PromQL's operators and functions return it.
+    #[must_use]
+    pub fn without_metric_name(&self) -> Self {
+        self.filter(|name| name != METRIC_NAME)
+    }
+
+    /// The same set with one label put in or replaced; an empty value removes it.
+    pub fn with(&self, name: &str, value: &str) -> Result<Self, LabelsError> {
+        check_pair(name, value)?;
+        let mut pairs: Vec<Pair> = self.0.iter().filter(|(known, _)| known.as_ref() != name).cloned().collect();
+        if !value.is_empty() {
+            let place = pairs.partition_point(|(known, _)| known.as_ref() < name);
+            pairs.insert(place, (name.into(), value.into()));
+        }
+        if pairs.len() > LABELS_PER_SERIES_MAX {
+            return Err(LabelsError::TooMany(pairs.len()));
+        }
+        Ok(Self(pairs.into()))
+    }
+
+    /// Whether every label of `other` is here with the same value.
+    pub fn contains_all(&self, other: &Self) -> bool {
+        other.iter().all(|(name, value)| self.get(name) == Some(value))
+    }
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl fmt::Display for Labels {
+    /// PromQL notation: `up{job="api"}`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.metric_name();
+        f.write_str(name.unwrap_or(""))?;
+        let mut rest = self.iter().filter(|(label, _)| *label != METRIC_NAME).peekable();
+        if rest.peek().is_none() {
+            return if name.is_some() { Ok(()) } else { f.write_str("{}") };
+        }
+        f.write_str("{")?;
+        let mut comma = "";
+        for (label, value) in rest {
+            write!(f, "{comma}{label}={value:?}")?;
+            comma = ",";
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// One reading of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Metric name and labels.
+    pub series: Labels,
+    /// When it was read at its source.
+    pub at: Timestamp,
+    /// The reading; NaN and infinities are readings too.
+    pub value: f64,
+}
+
+fn check_pair(name: &str, value: &str) -> Result<(), LabelsError> {
+    if name.is_empty() {
+        return Err(LabelsError::EmptyName);
+    }
+    let limits = [(name.len(), LABEL_NAME_BYTES_MAX), (value.len(), LABEL_VALUE_BYTES_MAX)];
+    match limits.into_iter().find(|(bytes, max)| bytes > max) {
+        None => Ok(()),
+        Some((bytes, max)) => {
+            Err(LabelsError::TooLong { name: name.chars().take(64).collect(), bytes, max })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::new(pairs.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn order_does_not_matter_and_empty_values_are_not_there() {
+        let set = labels(&[("b", "2"), ("a", "1"), ("gone", "")]);
+        assert_eq!(set, labels(&[("a", "1"), ("b", "2")]));
+        assert_eq!(set.get("gone"), None);
+    }
+
+    #[test]
+    fn what_breaks_a_limit_is_refused_by_name() {
+        assert_eq!(Labels::new([("a", "1"), ("a", "2")]), Err(LabelsError::Twice("a".into())));
+        assert_eq!(Labels::new([("", "1")]), Err(LabelsError::EmptyName));
+        let long = "x".repeat(LABEL_VALUE_BYTES_MAX + 1);
+        assert!(matches!(Labels::new([("a", long.as_str())]), Err(LabelsError::TooLong { .. })));
+        let many: Vec<(String, String)> =
+            (0..=LABELS_PER_SERIES_MAX).map(|n| (format!("l{n}"), "v".into())).collect();
+        assert_eq!(Labels::new(many), Err(LabelsError::TooMany(LABELS_PER_SERIES_MAX + 1)));
+    }
+
+    #[test]
+    fn text_is_promql_notation() {
+        assert_eq!(labels(&[(METRIC_NAME, "up"), ("job", "a\"b")]).to_string(), r#"up{job="a\"b"}"#);
+        assert_eq!(labels(&[(METRIC_NAME, "up")]).to_string(), "up");
+        assert_eq!(Labels::empty().to_string(), "{}");
+    }
+
+    #[test]
+    fn with_keeps_the_order_and_replaces() {
+        let set = labels(&[("a", "1"), ("c", "3")]).with("b", "2").unwrap();
+        assert_eq!(set, labels(&[("a", "1"), ("b", "2"), ("c", "3")]));
+        assert_eq!(set.with("b", "").unwrap(), labels(&[("a", "1"), ("c", "3")]));
+    }
+}

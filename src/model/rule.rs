@@ -1,0 +1,52 @@
+//! Rules: what holds when something is wrong, in Prometheus' rule-file terms.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Template;
+
+/// A rule's name: its group and the alert it raises.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleName {
+    /// The group it stands in.
+    pub group: Arc<str>,
+    /// The alert it raises.
+    pub alert: Arc<str>,
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.group, self.alert)
+    }
+}
+
+/// An alerting rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Group and alert.
+    pub name: RuleName,
+    /// The PromQL expression: each element of its result is one violation.
+    pub expr: Arc<str>,
+    /// How long the expression has to hold before the violation fires.
+    pub hold: Duration,
+    /// How long a violation goes on firing after the expression has ceased to hold.
+    pub keep_firing: Duration,
+    /// Labels put on the result's own.
+    pub labels: Vec<(Arc<str>, Template)>,
+    /// Text for people.
+    pub annotations: Vec<(Arc<str>, Template)>,
+}
+
+/// Rules that are evaluated together, in their order, by one monitor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleGroup {
+    /// The group's name, unique in a bundle.
+    pub name: Arc<str>,
+    /// The file it came from, for messages.
+    pub file: Arc<str>,
+    /// Prometheus' evaluation interval; `None` evaluates on every sample.
+    pub interval: Option<Duration>,
+    /// The rules that could be loaded.
+    pub rules: Vec<Rule>,
+}

@@ -1,0 +1,309 @@
+//! Templates: texts with places for labels and the value, in the notation of Prometheus' rule files.
+//!
+//! The first set: `{{ $labels.name }}`, `{{ $value }}` (also `.Labels.name`, `.Value`), and behind a `|` one or more of
+//! `humanize`, `humanizePercentage`, `humanizeDuration`, `printf "%.2f"`.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::Labels;
+
+/// Longest template in bytes: runbooks belong behind a link.
+const TEMPLATE_BYTES_MAX: usize = 8_192;
+
+/// Why a text is not a template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// `{{` without `}}`.
+    #[error("`{{{{` at byte {0} is never closed")]
+    Unclosed(usize),
+    /// An action we cannot expand.
+    #[error("cannot expand `{{{{ {0} }}}}`")]
+    Unknown(String),
+    /// Longer than 8 KiB.
+    #[error("the template is {0} bytes long, at most {TEMPLATE_BYTES_MAX} are taken")]
+    TooLong(usize),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Part {
+    Text(Arc<str>),
+    Label(Arc<str>, Vec<Filter>),
+    Value(Vec<Filter>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Filter {
+    Humanize,
+    HumanizePercentage,
+    HumanizeDuration,
+    /// `%.Nf`, `%.Ng`-like verbs: the number of decimals, `None` for as many as needed.
+    Printf { before: Arc<str>, decimals: Option<usize>, after: Arc<str> },
+}
+
+/// A parsed template.
+#[derive(Clone, PartialEq)]
+pub struct Template {
+    source: Arc<str>,
+    parts: Vec<Part>,
+}
+
+impl Template {
+    /// Reads the notation.
+    pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        if source.len() > TEMPLATE_BYTES_MAX {
+            return Err(TemplateError::TooLong(source.len()));
+        }
+        let mut parts = Vec::new();
+        let mut rest = source;
+        while let Some(open) = rest.find("{{") {
+            let before = source.len() - rest.len() + open;
+            let close = rest[open..].find("}}").ok_or(TemplateError::Unclosed(before))? + open;
+            if open > 0 {
+                parts.push(Part::Text(rest[..open].into()));
+            }
+            parts.push(parse_action(rest[open + 2..close].trim_matches('-').trim())?);
+            rest = &rest[close + 2..];
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.into()));
+        }
+        Ok(Self { source: source.into(), parts })
+    }
+
+    /// A template that is just this text, whatever it contains.
+    pub fn verbatim(text: &str) -> Self {
+        Self { source: text.into(), parts: vec![Part::Text(text.into())] }
+    }
+
+    /// The notation it was parsed from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The labels it asks for.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Label(name, _) => Some(name.as_ref()),
+            Part::Text(_) | Part::Value(_) => None,
+        })
+    }
+
+    /// The text with labels and value filled in; a label that is not there is empty.
+    pub fn render(&self, labels: &Labels, value: f64) -> Arc<str> {
+        if let [Part::Text(text)] = self.parts.as_slice() {
+            return Arc::clone(text);
+        }
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Label(name, filters) => {
+                    let raw = labels.get(name).unwrap_or("");
+                    match raw.parse::<f64>() {
+                        Ok(number) if !filters.is_empty() => text.push_str(&apply(filters, number)),
+                        _ => text.push_str(raw),
+                    }
+                }
+                Part::Value(filters) => text.push_str(&apply(filters, value)),
+            }
+        }
+        text.into()
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.source)
+    }
+}
+
+fn parse_action(action: &str) -> Result<Part, TemplateError> {
+    let refuse = || TemplateError::Unknown(action.chars().take(80).collect());
+    let mut stages = action.split('|').map(str::trim);
+    let subject = stages.next().ok_or_else(refuse)?;
+    // `printf "%.2f" $value` is the other way round of `$value | printf "%.2f"`.
+    let (subject, mut filters) = match subject.strip_prefix("printf ") {
+        Some(call) => {
+            let (format, argument) = call.trim().rsplit_once(char::is_whitespace).ok_or_else(refuse)?;
+            (argument.trim(), vec![parse_printf(format).ok_or_else(refuse)?])
+        }
+        None => match subject.split_once(char::is_whitespace) {
+            Some((function, argument)) => {
+                (argument.trim(), vec![parse_filter(function).ok_or_else(refuse)?])
+            }
+            None => (subject, Vec::new()),
+        },
+    };
+    for stage in stages {
+        filters.push(parse_filter(stage).ok_or_else(refuse)?);
+    }
+    if matches!(subject, "$value" | ".Value") {
+        return Ok(Part::Value(filters));
+    }
+    let name = subject.strip_prefix("$labels.").or_else(|| subject.strip_prefix(".Labels."));
+    match name {
+        Some(name) if is_name(name) => Ok(Part::Label(name.into(), filters)),
+        Some(_) | None => Err(refuse()),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !text.starts_with(|first: char| first.is_ascii_digit())
+}
+
+fn parse_filter(text: &str) -> Option<Filter> {
+    match text {
+        "humanize" => Some(Filter::Humanize),
+        "humanizePercentage" => Some(Filter::HumanizePercentage),
+        "humanizeDuration" => Some(Filter::HumanizeDuration),
+        _ => parse_printf(text.strip_prefix("printf ")?),
+    }
+}
+
+/// `"%.2f"`, `"%f"`, `"%v"`, `"%s"`, `"%.0f%%"`: one verb with text around it.
+fn parse_printf(quoted: &str) -> Option<Filter> {
+    let format = quoted.trim().strip_prefix(['"', '`'])?.strip_suffix(['"', '`'])?;
+    let (before, verb) = format.split_once('%')?;
+    let digits_end = verb.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (flags, rest) = verb.split_at(digits_end);
+    let kind = rest.chars().next()?;
+    let after = rest[kind.len_utf8()..].replace("%%", "%");
+    let precision = flags.split_once('.').and_then(|(_, digits)| digits.parse().ok());
+    let decimals = match kind {
+        'f' => Some(precision.unwrap_or(6).min(20)),
+        'd' => Some(0),
+        'v' | 's' | 'g' => None,
+        _ => return None,
+    };
+    Some(Filter::Printf { before: before.into(), decimals, after: after.into() })
+}
+
+/// The filters one after the other; a text that is no number any more is passed on as it is.
+fn apply(filters: &[Filter], value: f64) -> String {
+    let mut text = format_number(value);
+    for filter in filters {
+        let Ok(number) = text.parse::<f64>() else { continue };
+        text = match filter {
+            Filter::Humanize => humanize(number),
+            Filter::HumanizePercentage => format!("{}%", four_digits(number * 100.0)),
+            Filter::HumanizeDuration => humanize_duration(number),
+            Filter::Printf { before, decimals, after } => match decimals {
+                Some(decimals) => format!("{before}{number:.decimals$}{after}"),
+                None => format!("{before}{}{after}", format_number(number)),
+            },
+        };
+    }
+    text
+}
+
+/// As Go prints a float with `%v`: shortest form, an exponent from 1e21 on.
+fn format_number(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".into()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf".into() } else { "-Inf".into() }
+    } else if value != 0.0 && (value.abs() >= 1e21 || value.abs() < 1e-4) {
+        let text = format!("{value:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
+        format!("{mantissa}e{sign}{digits:0>2}")
+    } else {
+        format!("{value}")
+    }
+}
+
+/// Four significant digits, as Go's `%.4g`.
+fn four_digits(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return format_number(value);
+    }
+    let rounded: f64 = format!("{value:.3e}").parse().unwrap_or(value);
+    format_number(rounded)
+}
+
+fn humanize(value: f64) -> String {
+    const LARGE: [&str; 9] = ["", "k", "M", "G", "T", "P", "E", "Z", "Y"];
+    const SMALL: [&str; 9] = ["", "m", "u", "n", "p", "f", "a", "z", "y"];
+    if value == 0.0 || !value.is_finite() {
+        return four_digits(value);
+    }
+    let (mut scaled, mut step) = (value, 0);
+    let units = if value.abs() >= 1.0 { LARGE } else { SMALL };
+    while value.abs() >= 1.0 && scaled.abs() >= 1_000.0 && step < 8 {
+        scaled /= 1_000.0;
+        step += 1;
+    }
+    while value.abs() < 1.0 && scaled.abs() < 1.0 && step < 8 {
+        scaled *= 1_000.0;
+        step += 1;
+    }
+    format!("{}{}", four_digits(scaled), units[step])
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "whole seconds of a finite number, cut on purpose")]
+fn humanize_duration(value: f64) -> String {
+    if !value.is_finite() {
+        return format_number(value);
+    }
+    if value.abs() < 1.0 {
+        return format!("{}s", humanize(value));
+    }
+    let seconds = value.abs() as i64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let mut text = String::from(if value < 0.0 { "-" } else { "" });
+    let started = [(days, 'd'), (hours, 'h'), (minutes, 'm')];
+    let first = started.iter().position(|(amount, _)| *amount > 0);
+    for (amount, unit) in first.map_or(&[][..], |first| &started[first..]) {
+        let _ = write!(text, "{amount}{unit} ");
+    }
+    if first.is_some() {
+        let _ = write!(text, "{}s", seconds % 60);
+    } else {
+        let _ = write!(text, "{}s", four_digits(value.abs()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, value: f64) -> String {
+        let labels = Labels::new([("job", "api"), ("limit", "2048")]).unwrap();
+        Template::parse(source).unwrap().render(&labels, value).to_string()
+    }
+
+    #[test]
+    fn places_are_filled_in() {
+        let cases = [
+            ("no places", 0.0, "no places"),
+            ("{{ $labels.job }} is at {{$value}}", 0.5, "api is at 0.5"),
+            ("{{ .Labels.job }}{{ $labels.gone }}!", 0.0, "api!"),
+            ("{{ $value | humanize }}", 1_234_567.0, "1.235M"),
+            ("{{ $value | humanize }}", 0.001_234, "1.234m"),
+            ("{{ humanize $value }}", 10.0, "10"),
+            ("{{ $value | humanizePercentage }}", 0.123_456, "12.35%"),
+            ("{{ $value | humanizeDuration }}", 93_784.0, "1d 2h 3m 4s"),
+            ("{{ $value | humanizeDuration }}", 1.5, "1.5s"),
+            ("{{ printf \"%.2f\" $value }}%", 3.14159, "3.14%"),
+            ("{{ $value | printf \"%.0f%%\" }}", 99.6, "100%"),
+            ("{{ $labels.limit | humanize }}", 0.0, "2.048k"),
+            ("{{ $value }}", f64::INFINITY, "+Inf"),
+        ];
+        for (source, value, expected) in cases {
+            assert_eq!(render(source, value), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_is_refused() {
+        assert_eq!(Template::parse("a {{ $value"), Err(TemplateError::Unclosed(2)));
+        for source in ["{{ range query \"up\" }}", "{{ $labels. }}", "{{ $x }}", "{{ $value | shout }}", "{{ }}"] {
+            assert!(matches!(Template::parse(source), Err(TemplateError::Unknown(_))), "{source}");
+        }
+    }
+}
