@@ -12,7 +12,7 @@ mod change;
 mod charter;
 mod entry;
 mod frame;
-mod id;
+pub mod id;
 mod incident;
 mod labels;
 mod outcome;
