@@ -111,7 +111,8 @@ impl Gate {
         self.last_sequence = sequence;
     }
 
-    pub(super) fn admitted(&mut self, stored_at: Timestamp, intent: &Intent) {
+    /// Counts an intent: from the ledger, or on a copy of the gate for one that is about to be written.
+    pub(in crate::engine) fn admit(&mut self, stored_at: Timestamp, intent: &Intent) {
         self.started.push_back(stored_at);
         if self.in_flight.insert(intent.plan) {
             self.acted.insert((Arc::clone(&intent.playbook), intent.scope.clone()), stored_at);
