@@ -6,11 +6,13 @@
 mod body;
 pub mod envelope;
 mod error;
+pub mod frame;
 mod leaf;
 pub mod ledger;
 mod msgpack;
 mod nouns;
 pub mod subject;
+pub mod table;
 mod words;
 
 pub use body::{ContentType, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX};
