@@ -7,6 +7,7 @@ mod body;
 pub mod envelope;
 mod error;
 pub mod frame;
+pub mod intake;
 mod leaf;
 pub mod ledger;
 mod msgpack;
