@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::nats::{Acquired, HeldLease, LeaseError, Leases};
+use crate::bus::nats::{self, Acquired, LeaseError, Leases};
 use crate::clock::Clock;
 use crate::engine::Lease;
 use crate::engine::execute::SHARDS;
@@ -53,13 +53,13 @@ struct Keeper {
     leases: Leases,
     holder: Arc<str>,
     clock: Clock,
-    held: BTreeMap<u16, HeldLease>,
-    place: Option<HeldLease>,
+    held: BTreeMap<u16, nats::Lease>,
+    place: Option<nats::Lease>,
 }
 
 struct KeptAll {
     leases: Leases,
-    held: Vec<HeldLease>,
+    held: Vec<nats::Lease>,
 }
 
 impl Keeper {
@@ -102,7 +102,7 @@ impl Keeper {
         }
     }
 
-    async fn renew(&self, lease: HeldLease, now: std::time::Instant) -> Option<HeldLease> {
+    async fn renew(&self, lease: nats::Lease, now: std::time::Instant) -> Option<nats::Lease> {
         if now < lease.renew_at() {
             return Some(lease);
         }
@@ -117,10 +117,10 @@ impl Keeper {
         }
     }
 
-    async fn acquire(&self, key: &str) -> Option<HeldLease> {
+    async fn acquire(&self, key: &str) -> Option<nats::Lease> {
         match self.leases.acquire(key, &self.holder, LEASE_TTL, self.clock.instant()).await {
-            Ok(Acquired::Held(lease)) => Some(lease),
-            Ok(Acquired::Taken(_)) => None,
+            Ok(Acquired::Ours(lease)) => Some(lease),
+            Ok(Acquired::Held(_)) => None,
             Err(error) => {
                 tracing::debug!(key, %error, "a lease cannot be asked for");
                 None
