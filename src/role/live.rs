@@ -24,7 +24,7 @@ use crate::engine::core::Unanswered;
 use crate::engine::{
     Ask, Configuration, Core, Delivery, Done, Emit, Input, Lease, Published, Step, Ticket, Token,
 };
-use crate::model::{Role, Timestamp};
+use crate::model::{MessageId, Role, Timestamp};
 use crate::telemetry;
 use crate::wire::{self, Subjects};
 
@@ -320,12 +320,11 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 let configuration = Arc::clone(&self.wiring.configuration.borrow());
                 telemetry::effect_started();
                 self.answers.push(Box::pin(async move {
-                    let trace = wire::envelope::Trace::of_attempt(act.outcome.incident.as_u128(), act.attempt);
-                    let traceparent = trace.to_string();
-                    let under = Circumstances {
-                        programs: &configuration.charter.programs,
-                        traceparent: Some(&traceparent),
-                    };
+                    let span = MessageId::of(&[&act.attempt]);
+                    let trace = wire::envelope::Trace::of(act.outcome.incident.as_u128(), span);
+                    let traceparent = trace.map(|trace| trace.to_string());
+                    let programs = &configuration.charter.programs;
+                    let under = Circumstances { programs, traceparent: traceparent.as_deref() };
                     Input::Acted(actuator.act(*act, under).await)
                 }));
             }

@@ -126,9 +126,9 @@ pub async fn follow(
         let stored = match stored {
             Ok(stored) => stored,
             // What is gone is gone for everybody; the rest is still the ledger.
-            Err(FeedError::Truncated { first_sequence, .. }) => {
-                tracing::warn!(first_sequence, "the ledger no longer has what was not read yet");
-                feed.skip_to(first_sequence);
+            Err(FeedError::Gap { next, found, .. }) => {
+                tracing::warn!(next, found, "the ledger no longer has what was not read yet");
+                feed.skip_to(found);
                 continue;
             }
             Err(error) => return Err(error.into()),
