@@ -139,13 +139,11 @@ fn row(module: &str) -> Option<usize> {
 }
 
 fn names(path: &[&str], pattern: &str) -> bool {
-    match pattern.strip_suffix("::") {
-        Some(name) => path.len() > 1 && path[0] == name,
-        None => {
-            let pattern: Vec<_> = pattern.split("::").collect();
-            path.windows(pattern.len()).any(|window| window == pattern)
-        }
+    if let Some(name) = pattern.strip_suffix("::") {
+        return path.len() > 1 && path[0] == name;
     }
+    let pattern: Vec<_> = pattern.split("::").collect();
+    path.windows(pattern.len()).any(|window| window == pattern)
 }
 
 /// The top-level module that a path leads to from a file `depth` modules below the root, where it leads to one.
@@ -215,17 +213,17 @@ fn each_module_uses_only_what_the_map_gives_it() {
     let mut files = Vec::new();
     rust_files(&root.join("src"), &mut files);
     files.sort();
-    let mut report = String::new();
+    let mut report = Vec::new();
     for file in files {
         let inside = file.strip_prefix(root.join("src")).expect("a file below src").with_extension("");
         let mut modules: Vec<_> = inside.iter().filter_map(|part| part.to_str()).collect();
         modules.pop_if(|last| *last == "mod");
         let source = fs::read_to_string(&file).expect("a readable source");
         for (line, fault) in faults(modules[0], modules.len(), &source) {
-            report += &format!("src/{}.rs:{line}: {fault}\n", inside.display());
+            report.push(format!("src/{}.rs:{line}: {fault}", inside.display()));
         }
     }
-    assert!(report.is_empty(), "the map in tests/architecture.rs forbids:\n{report}");
+    assert!(report.is_empty(), "the map in tests/architecture.rs forbids:\n{}", report.join("\n"));
 }
 
 #[test]
