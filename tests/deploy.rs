@@ -1,6 +1,7 @@
 //! The examples under `deploy/nats` are true: the real server takes each of them, and the cluster forms.
 
-mod support;
+#[path = "support/program.rs"]
+mod program;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -28,7 +29,7 @@ impl Drop for Server {
 
 /// `nats-server -c config` with the variables that `deploy/nats/cluster.conf` asks for.
 fn server(config: &Path, name: &str, store: &Path, routes: &str) -> Command {
-    let mut command = Command::new(support::nats_server());
+    let mut command = Command::new(program::nats_server());
     command
         .arg("-c")
         .arg(config)
@@ -65,7 +66,7 @@ fn get(address: SocketAddr, path: &str) -> String {
 
 #[test]
 fn the_server_takes_each_configuration() {
-    let folder = support::root().join("deploy/nats");
+    let folder = program::root().join("deploy/nats");
     let store = tempfile::tempdir().expect("a folder");
     let mut checked = 0;
     for entry in fs::read_dir(folder).expect("deploy/nats") {
@@ -81,7 +82,7 @@ fn the_server_takes_each_configuration() {
 #[test]
 fn three_servers_form_the_cluster_of_the_example() {
     let folder = tempfile::tempdir().expect("a folder");
-    let example = fs::read_to_string(support::root().join("deploy/nats/cluster.conf")).expect("the example");
+    let example = fs::read_to_string(program::root().join("deploy/nats/cluster.conf")).expect("the example");
     let routing: [SocketAddr; 3] = free_addresses();
     let serving: [SocketAddr; 3] = free_addresses();
     let monitoring: [SocketAddr; 3] = free_addresses();

@@ -1,7 +1,9 @@
 //! Ledger messages: a batch of entries, one decision.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::body::{self, ContentType};
@@ -66,6 +68,29 @@ pub fn decode(content: ContentType, payload: &[u8]) -> Result<Batch, DecodeError
         return Err(DecodeError::limit(cause).in_field("entries"));
     }
     Ok(batch)
+}
+
+/// A record as it is kept, with its place.
+pub fn keep(record: &Record) -> Result<Bytes, EncodeError> {
+    let Record { sequence, stored_at, topic, batch } = record;
+    body::encode(&Kept { sequence: *sequence, stored_at: *stored_at, topic: topic.to_string(), batch: Cow::Borrowed(batch) })
+        .map(Bytes::from)
+}
+
+/// A record that was kept.
+pub fn kept(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let Kept { sequence, stored_at, topic, batch } = body::decode(ContentType::MessagePack, bytes)?;
+    let topic = super::subject::topic(&topic)
+        .ok_or_else(|| DecodeError::unknown(format_args!("`{topic}` is no topic of the ledger")).in_field("topic"))?;
+    Ok(Record { sequence, stored_at, topic, batch: batch.into_owned() })
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept<'a> {
+    sequence: u64,
+    stored_at: Timestamp,
+    topic: String,
+    batch: Cow<'a, Batch>,
 }
 
 /// A record for people and scripts: its place in the ledger beside the fields of its batch.

@@ -8,6 +8,7 @@ pub mod envelope;
 mod error;
 pub mod frame;
 pub mod intake;
+pub mod knowledge;
 mod leaf;
 pub mod ledger;
 mod msgpack;

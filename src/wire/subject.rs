@@ -241,6 +241,12 @@ fn parse_topic(noun: &str, detail: Option<&str>) -> Option<Topic> {
     })
 }
 
+/// The topic of a ledger subject's part behind prefix and version.
+pub(super) fn topic(text: &str) -> Option<Topic> {
+    let mut tokens = text.splitn(2, '.');
+    parse_topic(tokens.next()?, tokens.next())
+}
+
 fn role(name: &str) -> Option<Role> {
     Role::ALL.into_iter().find(|role| role.as_str() == name)
 }
