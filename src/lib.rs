@@ -1,4 +1,6 @@
 //! Homeostat closes the loop: metric samples in, *verified* fixes out, over NATS.
 
+pub mod actuator;
+pub mod demo;
 pub mod engine;
 pub mod model;
