@@ -24,7 +24,7 @@ use crate::engine::execute::Executor;
 use crate::engine::fold::Fold;
 use crate::engine::monitor::Monitor;
 use crate::engine::plan::Planner;
-use crate::engine::{Configuration, Core, Lease};
+use crate::engine::{Configuration, Lease};
 use crate::model::{Generation, MessageId, Role, Timestamp, Topic};
 use crate::telemetry;
 use crate::wire::Subjects;
@@ -333,13 +333,6 @@ impl Process {
         let (tables, asked) = mpsc::channel(TABLE_QUESTIONS_MAX);
         wiring.frames = Some(frames);
         wiring.tables = Some(tables);
-        let mut core = Monitor::new(
-            self.settings.topology.cell.as_str().into(),
-            Arc::clone(&self.instance),
-            Arc::clone(&self.configuration.borrow()),
-        );
-        let checkpoints = sampling::Checkpoints::new(Objects::open(self.connections.services.clone(), &self.names).await?);
-        let position = checkpoints.restore(&mut core, self.clock.now()).await;
         let sampling = sampling::Sampling {
             samples: self.connections.samples.clone(),
             services: self.connections.services.clone(),
@@ -347,15 +340,19 @@ impl Process {
             subjects: self.subjects.clone(),
             buckets: u32::from(self.settings.topology.buckets),
         };
-        let taken = watch::Sender::new(position);
-        let pump = sampling::pump(sampling, position, frames_in, taken.clone(), asked, stop.clone());
-        tasks.spawn(async move { pump.await.map_err(failed) });
+        let cell: Arc<str> = self.settings.topology.cell.as_str().into();
+        let configuration = Arc::clone(&self.configuration.borrow());
+        let restored = sampling.restore(&cell, &self.instance, &configuration, &self.clock).await.map_err(failed)?;
+        let sampling::Restored { core, steps, frames: listener } = restored;
+        wiring.first_steps = steps;
+        let saving = sampling::Saving::start(&sampling, tasks, stop.clone()).await.map_err(failed)?;
+        let pump_stop = stop.clone();
+        tasks.spawn(async move { sampling.pump(listener, frames_in, asked, pump_stop).await.map_err(failed) });
         let (keeping, lost) = exclusive::keep(held, self.clock.clone(), stop.clone());
         tasks.spawn(async move {
             keeping.await;
             Ok(())
         });
-        let saving = sampling::Saving::start(checkpoints, taken.subscribe(), tasks, stop.clone());
         let announced = self.announced.clone();
         tasks.spawn(async move {
             let mut saving = saving;
@@ -432,9 +429,13 @@ impl Process {
             frames: None,
             tables: None,
             leases: None,
+            first_steps: Vec::new(),
             configuration: self.configuration.subscribe(),
             actuator: None,
-            dead_letters: move |settler| DeadLetters::new(connection.clone(), &self.names, settler),
+            dead_letters: Box::new({
+                let names = self.names.clone();
+                move |settler| DeadLetters::new(connection.clone(), &names, settler)
+            }),
             ready,
             clock: self.clock.clone(),
         })
@@ -547,7 +548,3 @@ async fn watch_connection(
         }
     }
 }
-
-/// Whether a core is one that decides; every role but knowledge has one.
-#[expect(dead_code, reason = "holds the compiler to it that every deciding core can be run live")]
-fn is_core<C: Core>() {}

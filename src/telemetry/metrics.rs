@@ -23,6 +23,7 @@ const COMMITS: &str = "homeostat_store_commits_total";
 const REBUILDS: &str = "homeostat_store_rebuilds_total";
 const SAMPLES: &str = "homeostat_samples_total";
 const FRAMES_LOST: &str = "homeostat_frames_lost_total";
+const FRAMES_REFUSED: &str = "homeostat_frames_refused_total";
 const SERIES: &str = "homeostat_series";
 const SLOW_CONSUMER: &str = "homeostat_bus_slow_consumer_drops_total";
 const RECONNECTS: &str = "homeostat_bus_connects_total";
@@ -75,6 +76,7 @@ fn describe() {
     describe_counter!(REBUILDS, "Doubtful stores that were moved aside and rebuilt");
     describe_counter!(SAMPLES, "Samples by what became of them");
     describe_counter!(FRAMES_LOST, "Frames that producers sent and that did not arrive");
+    describe_counter!(FRAMES_REFUSED, "Messages of samples that cannot be read");
     describe_gauge!(SERIES, "Series in the monitor's windows");
     describe_counter!(SLOW_CONSUMER, "Messages dropped because a subscription was read too slowly");
     describe_counter!(RECONNECTS, "Connections to the bus that came up");
@@ -169,6 +171,11 @@ pub fn effect_started() {
 /// A message was put aside.
 pub fn dead_letter(role: Role) {
     counter!(DEAD_LETTERS, "role" => role.as_str()).increment(1);
+}
+
+/// A message of samples cannot be read.
+pub fn frame_refused() {
+    counter!(FRAMES_REFUSED).increment(1);
 }
 
 /// The store has taken a durable change.
