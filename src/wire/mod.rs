@@ -5,6 +5,7 @@
 
 mod body;
 pub mod bundle;
+pub mod checkpoint;
 pub mod envelope;
 mod error;
 pub mod files;

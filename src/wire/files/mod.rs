@@ -12,6 +12,7 @@ mod yaml;
 
 pub use analysis::{parse_analysis, parse_causes};
 pub use charter::parse as parse_charter;
+pub use duration::parse as parse_duration;
 pub use error::{FileError, Place};
 pub use load::{ExprError, Loaded, load};
 pub use playbook::{PlaybookFile, parse as parse_playbook};
