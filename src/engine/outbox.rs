@@ -36,23 +36,26 @@ struct Waiting {
 /// What an answer means.
 #[derive(Debug)]
 pub enum Answer {
-    /// In the ledger (ours or an equal one).
+    /// In the ledger: ours, or for an unconditional publish an equal one.
     Stored {
         /// What was published.
         batch: Arc<Batch>,
         /// Its place.
         sequence: u64,
-        /// Whether the id was known before.
-        duplicate: bool,
+        /// The deliveries that wait for nothing else: to be acknowledged, unless more is to be done first.
+        released: Vec<Token>,
     },
-    /// Decided on old news: decide again on newer.
+    /// A conditional decision that did not get in, or of which nobody can say whose it is: decide again on newer news.
     Stale {
-        /// What was refused.
+        /// What was published.
         batch: Arc<Batch>,
+        /// Where a message with this id stands, after a `duplicate`. *It* counts, and it may be somebody else's: ids
+        /// name what a decision is about, not who took it or from what.
+        stored: Option<u64>,
         /// The deliveries that are waiting for a decision again.
         released: Vec<Token>,
     },
-    /// No answer; a publish that is not conditional is sent again by itself.
+    /// No answer: it is sent again by itself, unless it is [forgotten](Outbox::forget).
     Unknown {
         /// What was published.
         batch: Arc<Batch>,
@@ -76,6 +79,11 @@ impl Outbox {
     /// Who the core is.
     pub fn instance(&self) -> &Arc<str> {
         &self.instance
+    }
+
+    /// Whether a delivery waits for a publish.
+    pub fn holds(&self, token: Token) -> bool {
+        self.held.contains_key(&token)
     }
 
     /// Whether nothing is under way.
@@ -120,8 +128,20 @@ impl Outbox {
         );
     }
 
-    /// Takes in an answer. `retry` says whether a publish without an answer is sent again as it is; an admission
-    /// intent is not, it is read back.
+    /// Takes in an answer to an unconditional publish: what waited for it is acknowledged.
+    pub fn published_and_acked(
+        &mut self,
+        now: Timestamp,
+        step: &mut Step,
+        ticket: Ticket,
+        result: Published,
+    ) {
+        if let Answer::Stored { released, .. } = self.published(now, step, ticket, result) {
+            self.ack(step, released);
+        }
+    }
+
+    /// Takes in an answer.
     pub fn published(
         &mut self,
         now: Timestamp,
@@ -132,13 +152,14 @@ impl Outbox {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return Answer::Nothing };
         let batch = Arc::clone(&waiting.emit.batch);
         match result {
-            Published::Stored { sequence, duplicate } => {
-                self.settle(step, ticket);
-                Answer::Stored { batch, sequence, duplicate }
+            Published::Stored { sequence, duplicate: true } if waiting.emit.expected_last.is_some() => {
+                Answer::Stale { batch, stored: Some(sequence), released: self.forget(ticket) }
+            }
+            Published::Stored { sequence, .. } => {
+                Answer::Stored { batch, sequence, released: self.forget(ticket) }
             }
             Published::WrongLastSequence => {
-                let released = self.forget(ticket);
-                Answer::Stale { batch, released }
+                Answer::Stale { batch, stored: None, released: self.forget(ticket) }
             }
             // For good: nothing that is sent again will be taken, so whoever waits for it must not wait for ever.
             Published::Refused => {
@@ -184,12 +205,6 @@ impl Outbox {
                 Some(at) => step.wake_no_later_than(at),
                 None => {}
             }
-        }
-    }
-
-    fn settle(&mut self, step: &mut Step, ticket: Ticket) {
-        for token in self.forget(ticket) {
-            step.done.push((token, Done::Ack));
         }
     }
 }

@@ -10,6 +10,12 @@ use crate::model::{Charter, Generation, Intent, Labels, Plan, PlanId, Reason, Ti
 const RATE_WINDOW: Duration = Duration::from_hours(1);
 /// The longest cooldown that is remembered; longer ones in a charter are cut to it.
 const COOLDOWN_LONGEST: Duration = Duration::from_hours(24);
+/// How long it is remembered when a playbook acted: no clock within the grace asks for longer.
+const COOLDOWN_KEPT: Duration = Duration::from_hours(25);
+
+/// Budgets count in the ledger's time, and whoever checks them has only its own clock: it leaves this much room for the
+/// difference. A clock that is further off is a violation of our own.
+const CLOCK_GRACE: Duration = Duration::from_secs(2);
 
 /// Why an attempt is not admitted now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +84,7 @@ impl Gate {
             let text = format!("{concurrent} of {} plans are in flight", charter.concurrent_plans_max);
             return Err(Refusal { reason: Reason::Concurrency, text, until: None });
         }
-        let window_start = now - RATE_WINDOW;
+        let window_start = now - RATE_WINDOW - CLOCK_GRACE;
         let in_window = self.started.iter().filter(|started| **started > window_start).count();
         if in_window >= charter.actions_per_hour_max as usize {
             let text = format!(
@@ -89,13 +95,13 @@ impl Gate {
                 .started
                 .iter()
                 .find(|started| **started > window_start)
-                .map(|first| *first + RATE_WINDOW);
+                .map(|first| *first + RATE_WINDOW + CLOCK_GRACE);
             return Err(Refusal { reason: Reason::Rate, text, until });
         }
         let acted =
             starts.then(|| self.acted.get(&(Arc::clone(&plan.playbook), plan.scope.clone()))).flatten();
         if let Some(acted) = acted {
-            let until = *acted + charter.cooldown.min(COOLDOWN_LONGEST);
+            let until = *acted + charter.cooldown.min(COOLDOWN_LONGEST) + CLOCK_GRACE;
             if now < until {
                 let text = format!(
                     "{} acted on {} at {acted}, it cools down until {until}",
@@ -111,7 +117,8 @@ impl Gate {
         self.last_sequence = sequence;
     }
 
-    pub(super) fn admitted(&mut self, stored_at: Timestamp, intent: &Intent) {
+    /// Counts an intent: from the ledger, or on a copy of the gate for one that is about to be written.
+    pub(in crate::engine) fn admit(&mut self, stored_at: Timestamp, intent: &Intent) {
         self.started.push_back(stored_at);
         if self.in_flight.insert(intent.plan) {
             self.acted.insert((Arc::clone(&intent.playbook), intent.scope.clone()), stored_at);
@@ -141,11 +148,15 @@ impl Gate {
     }
 
     pub(super) fn forget_before(&mut self, now: Timestamp) {
-        while self.started.front().is_some_and(|started| now.saturating_since(*started) > RATE_WINDOW) {
+        while self
+            .started
+            .front()
+            .is_some_and(|started| now.saturating_since(*started) > RATE_WINDOW + CLOCK_GRACE + CLOCK_GRACE)
+        {
             self.started.pop_front();
         }
-        if self.acted.values().any(|acted| now.saturating_since(*acted) > COOLDOWN_LONGEST) {
-            self.acted.retain(|_, acted| now.saturating_since(*acted) <= COOLDOWN_LONGEST);
+        if self.acted.values().any(|acted| now.saturating_since(*acted) > COOLDOWN_KEPT) {
+            self.acted.retain(|_, acted| now.saturating_since(*acted) <= COOLDOWN_KEPT);
         }
     }
 }

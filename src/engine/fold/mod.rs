@@ -151,7 +151,7 @@ impl Fold {
     fn apply_admission(&mut self, record: &Record, admission: &Admission) {
         match admission {
             Admission::Intent(intent) => match self.plans.admitted(record, intent) {
-                Ok(true) => self.gate.admitted(record.stored_at, intent),
+                Ok(true) => self.gate.admit(record.stored_at, intent),
                 Ok(false) => {}
                 Err(_) => self.conflicts += 1,
             },

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{
-    ActionId, AttemptId, IncidentId, Intent, Outcome, OutcomeResult, Plan, PlanEnd, PlanId, Reason, Record,
-    Release, Timestamp, Verdict,
+    ActionId, AttemptId, IncidentId, Intent, Mode, Outcome, OutcomeResult, Plan, PlanEnd, PlanId, Reason,
+    Record, Release, Timestamp, Verdict,
 };
 
 /// One try at an action.
@@ -26,6 +26,8 @@ pub struct Attempt {
 pub struct PlanState {
     /// The plan.
     pub plan: Arc<Plan>,
+    /// Where it stands in the ledger.
+    pub sequence: u64,
     /// When it was recorded.
     pub stored_at: Timestamp,
     /// The tries at each action, in order.
@@ -83,6 +85,8 @@ pub struct Plans {
     known: BTreeMap<PlanId, PlanState>,
     by_incident: BTreeMap<IncidentId, BTreeSet<(u32, PlanId)>>,
     plan_of_attempt: BTreeMap<AttemptId, (PlanId, ActionId)>,
+    /// Plans that an executor has something to do about, in the order of the ledger.
+    live: BTreeSet<(u64, PlanId)>,
 }
 
 impl Plans {
@@ -101,6 +105,12 @@ impl Plans {
         self.by_incident.get(&incident).into_iter().flatten().filter_map(|(_, id)| self.known.get(id))
     }
 
+    /// Plans that an executor has something to do about, in the order of the ledger: plans to be carried out that are
+    /// not over, and shadow plans that nobody has spoken of.
+    pub fn live(&self) -> impl Iterator<Item = &PlanState> {
+        self.live.iter().filter_map(|(_, id)| self.known.get(id))
+    }
+
     /// An attempt.
     pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
         let (plan, action) = self.plan_of_attempt.get(&id)?;
@@ -115,10 +125,12 @@ impl Plans {
             return if same { Ok(false) } else { Err(Conflict) };
         }
         self.by_incident.entry(plan.incident).or_default().insert((plan.generation, plan.id));
+        self.live.insert((record.sequence, plan.id));
         self.known.insert(
             plan.id,
             PlanState {
                 plan: Arc::clone(plan),
+                sequence: record.sequence,
                 stored_at: record.stored_at,
                 attempts: BTreeMap::new(),
                 verdict: None,
@@ -182,6 +194,7 @@ impl Plans {
         match self.known.get_mut(&release.plan) {
             Some(state) if state.release.is_none() => {
                 state.release = Some((release.end, stored_at));
+                self.live.remove(&(state.sequence, release.plan));
                 true
             }
             Some(_) | None => false,
@@ -191,12 +204,16 @@ impl Plans {
     pub(super) fn reported(&mut self, plan: PlanId, reason: Reason) {
         if let Some(state) = self.known.get_mut(&plan) {
             state.reported.insert(reason);
+            if state.plan.mode == Mode::Shadow && reason == Reason::Shadow {
+                self.live.remove(&(state.sequence, plan));
+            }
         }
     }
 
     pub(super) fn forget(&mut self, incident: IncidentId) {
         for (_, plan) in self.by_incident.remove(&incident).unwrap_or_default() {
             if let Some(state) = self.known.remove(&plan) {
+                self.live.remove(&(state.sequence, plan));
                 for attempt in state.attempts.values().flatten() {
                     self.plan_of_attempt.remove(&attempt.intent.attempt);
                 }

@@ -1,0 +1,3 @@
+//! The roles at work: what runs the deciding cores.
+
+pub mod world;
