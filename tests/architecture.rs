@@ -14,7 +14,7 @@ const ROWS: [&[&str]; 8] = [
     &["engine"],
     &["wire"],
     &["clock", "config", "telemetry"],
-    &["bus", "store", "actuator", "ingest"],
+    &["bus", "store", "actuator", "ingest", "demo"],
     &["role", "producer"],
     &["http", "cli"],
     // The roots of the library and of the binary.
