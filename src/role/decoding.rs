@@ -76,3 +76,11 @@ fn refused<T>(error: &DecodeError) -> Decoded<T> {
         Fault::Malformed | Fault::Limit => Decoded::Malformed(error.to_string()),
     }
 }
+
+/// A record of the ledger, for those who only look; nothing where it cannot be read.
+pub fn read_record(subjects: &Subjects, stored: &Stored) -> Option<Record> {
+    match record(subjects, stored) {
+        Decoded::Value(record) => Some(record),
+        Decoded::Malformed(_) | Decoded::Newer(_) => None,
+    }
+}

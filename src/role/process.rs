@@ -520,7 +520,7 @@ async fn load_newest(
 fn announce(announced: &watch::Sender<Generation>, fold: &Fold) {
     if let Some((generation, _)) = fold.announced() {
         announced.send_if_modified(|known| {
-            let newer = known < generation;
+            let newer = *known < *generation;
             if newer {
                 *known = *generation;
             }

@@ -84,6 +84,11 @@ impl<'a> Replay<'a> {
         news
     }
 
+    /// Takes the samples so far as a whole scrape.
+    pub fn settle(&mut self) {
+        self.finish_scrape();
+    }
+
     /// Lets the loop come to rest after the last sample.
     pub fn finish(&mut self) -> Summary {
         self.finish_scrape();

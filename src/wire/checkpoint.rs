@@ -143,6 +143,7 @@ struct SeriesShape {
     producer: u32,
     #[serde(with = "samples")]
     samples: Vec<(Timestamp, f64)>,
+    is_forgotten: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -184,7 +185,7 @@ struct RuleKeyShape {
 struct ViolationShape {
     rule: u32,
     series: Option<u32>,
-    series_gone: bool,
+    is_series_gone: bool,
     element: Labels,
     labels: Labels,
     episode: EpisodeId,
