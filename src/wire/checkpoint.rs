@@ -219,6 +219,7 @@ struct GridShape {
     name: Arc<str>,
     #[serde(rename = "interval_ms", with = "millis")]
     interval: Duration,
+    has_begun: bool,
     next: Option<Timestamp>,
     lanes: Vec<(u32, u32)>,
 }

@@ -51,7 +51,7 @@ fn remember_entry(
     alone.batch.entries = vec![entry.clone()];
     let row = wire::ledger::keep(&alone)?;
     let place = place(record.sequence, index);
-    let mut about = |change: &mut Change, incident: IncidentId| -> Result<(), KnowledgeError> {
+    let about = |change: &mut Change, incident: IncidentId| -> Result<(), KnowledgeError> {
         change.put(Table::Incidents, &join(&id(incident.as_u128()), &place), &row)?;
         Ok(())
     };
