@@ -2,8 +2,15 @@
 
 pub mod actuator;
 pub mod bus;
+pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod demo;
 pub mod engine;
+pub mod ingest;
 pub mod model;
+pub mod producer;
 pub mod role;
+pub mod store;
+pub mod telemetry;
 pub mod wire;

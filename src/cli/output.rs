@@ -60,7 +60,7 @@ fn yaml(value: &Value) -> String {
 
 fn table(rows: &[Value], columns: &[Column]) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     if columns.iter().any(|(heading, _)| !heading.is_empty()) {
         table.set_header(columns.iter().map(|(heading, _)| *heading));
     }

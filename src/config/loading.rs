@@ -13,6 +13,6 @@ pub fn load(bundle: &Bundle, generation: Generation) -> Loaded {
 pub fn check_expression(text: &str) -> Result<(), ExprError> {
     match Expr::parse(text) {
         Ok(_) => Ok(()),
-        Err(error) => Err(ExprError { offset: error.offset(), cause: error.to_string() }),
+        Err(error) => Err(ExprError { offset: error.place.byte, cause: error.message }),
     }
 }

@@ -50,15 +50,9 @@ pub(super) fn work(subjects: &Subjects, role: Role, stored: &Stored) -> Decoded<
 }
 
 fn intake(subjects: &Subjects, role: Role, stored: &Stored) -> Decoded<Option<Work>> {
-    use wire::intake::Received;
-    let received = match wire::intake::open(subjects, &message(stored)) {
-        Ok(received) => received,
+    let intake = match wire::intake::open(subjects, &message(stored)) {
+        Ok(received) => received.taken_in(stored.stored_at),
         Err(error) => return refused(&error),
-    };
-    let intake = match received {
-        Received::Violation(violation) => Intake::Violation(Box::new(violation.received(stored.stored_at))),
-        Received::Change(change) => Intake::Change(change.recorded(stored.stored_at)),
-        Received::Control(by, request) => Intake::Operator { by, request },
     };
     let wanted = match &intake {
         Intake::Violation(_) | Intake::Change(_) => Role::Monitor,

@@ -24,7 +24,7 @@ use crate::engine::core::Unanswered;
 use crate::engine::{
     Ask, Configuration, Core, Delivery, Done, Emit, Input, Lease, Published, Step, Ticket, Token,
 };
-use crate::model::{Role, Timestamp};
+use crate::model::{MessageId, Role, Timestamp};
 use crate::telemetry;
 use crate::wire::{self, Subjects};
 
@@ -69,8 +69,10 @@ pub struct Wiring {
     pub configuration: watch::Receiver<Arc<Configuration>>,
     /// Carries out attempts.
     pub actuator: Option<Arc<Actuator>>,
-    /// Where what cannot be processed goes.
-    pub dead_letters: DeadLetters,
+    /// What the core wanted before it came here.
+    pub first_steps: Vec<Step>,
+    /// Where what cannot be processed goes, by who settles it.
+    pub dead_letters: Box<dyn Fn(Settler) -> DeadLetters + Send + Sync>,
     /// Told when the role has caught up with the ledger, and when it cannot work.
     pub ready: watch::Sender<bool>,
     /// What time it is.
@@ -128,6 +130,9 @@ pub async fn run<C: Core, O: FnMut(&mut C, Timestamp)>(
 
 impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     async fn run(mut self, stop: CancellationToken) -> Result<(), RoleError> {
+        for step in std::mem::take(&mut self.wiring.first_steps) {
+            self.carry_out(self.wiring.clock.now(), step).await;
+        }
         let configuration = self.wiring.configuration.borrow_and_update().clone();
         self.give(Input::Configuration(configuration)).await;
         let mut progress = tokio::time::interval(PROGRESS_EVERY);
@@ -261,7 +266,6 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
             }
         }
         if let Some(at) = step.wake_at {
-            debug_assert!(at > now, "a core wants to be woken at {at}, and it is {now}");
             self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
         }
         (self.observe)(&mut self.core, now);
@@ -320,12 +324,11 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 let configuration = Arc::clone(&self.wiring.configuration.borrow());
                 telemetry::effect_started();
                 self.answers.push(Box::pin(async move {
-                    let trace = wire::envelope::Trace::of_attempt(act.outcome.incident.as_u128(), act.attempt);
-                    let traceparent = trace.to_string();
-                    let under = Circumstances {
-                        programs: &configuration.charter.programs,
-                        traceparent: Some(&traceparent),
-                    };
+                    let span = MessageId::of(&[&act.attempt]);
+                    let trace = wire::envelope::Trace::of(act.outcome.incident.as_u128(), span);
+                    let traceparent = trace.map(|trace| trace.to_string());
+                    let programs = &configuration.charter.programs;
+                    let under = Circumstances { programs, traceparent: traceparent.as_deref() };
                     Input::Acted(actuator.act(*act, under).await)
                 }));
             }
@@ -342,8 +345,9 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     async fn bury(&self, settler: &Settler, delivery: &bus::Delivery, cause: &str) {
         tracing::error!(subject = %delivery.stored.subject, sequence = delivery.stored.sequence, %cause, "a message cannot be processed and is put aside");
         telemetry::dead_letter(self.wiring.role);
-        if self.wiring.dead_letters.bury(self.wiring.role.as_str(), delivery, cause).await.is_ok() {
-            settle(settler, delivery, Settle::Term(cause.to_owned())).await;
+        let letters = (self.wiring.dead_letters)(settler.clone());
+        if let Err(error) = letters.bury(self.wiring.role.as_str(), delivery, cause).await {
+            tracing::warn!(%error, "it could not be put aside, and comes again");
         }
     }
 

@@ -109,7 +109,7 @@ impl Keeper {
         match self.leases.renew(&lease, self.clock.instant()).await {
             Ok(renewed) => Some(renewed),
             // No answer: it is ours until it ends.
-            Err(LeaseError::Unknown { .. }) if lease.is_valid(self.clock.instant()) => Some(lease),
+            Err(LeaseError::Unavailable { .. }) if lease.is_valid(self.clock.instant()) => Some(lease),
             Err(error) => {
                 tracing::warn!(key = lease.key(), %error, "a lease is lost");
                 None

@@ -2,6 +2,7 @@
 //! the `nats` command can take part; fields are named as Alertmanager names them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -12,10 +13,16 @@ use super::envelope::{self, Envelope, Kind, Message, Source};
 use super::error::{DecodeError, EncodeError};
 use super::leaf::{float_option, pairs};
 use super::subject::{Intake, Subject, Subjects};
-use crate::model::{Change, ChangeKind, Labels, Operator, OperatorRequest, Phase, Severity, Timestamp};
+use crate::engine;
+use crate::model::{
+    Change, ChangeKind, EpisodeId, Labels, Operator, OperatorRequest, Phase, RuleName, Severity, Timestamp,
+    Violation,
+};
 
 /// Longest name of an alert: it becomes a label's value.
 const NAME_BYTES_MAX: usize = 256;
+/// The rule group of violations that no rule of ours found.
+const INTAKE_GROUP: &str = "intake";
 /// The label that holds an alert's name.
 const ALERT_NAME: &str = "alertname";
 
@@ -38,6 +45,27 @@ pub struct ReportedViolation {
     pub value: Option<f64>,
 }
 
+impl ReportedViolation {
+    /// The violation as a deciding role takes it. What the sender did not say is its message's: the time, no value.
+    pub fn taken_in(self, received_at: Timestamp) -> Violation {
+        let since = self.since.unwrap_or(received_at);
+        Violation {
+            // The role that records it knows whether an episode goes on, and derives both anew.
+            episode: EpisodeId::of(&[&INTAKE_GROUP, &self.labels, &since]),
+            rev: 0,
+            rule: RuleName { group: INTAKE_GROUP.into(), alert: self.alert },
+            severity: self.severity,
+            phase: self.phase,
+            labels: self.labels,
+            annotations: self.annotations,
+            since,
+            at: received_at,
+            value: self.value.unwrap_or(f64::NAN),
+            sample_interval: Duration::ZERO,
+        }
+    }
+}
+
 /// A change that somebody made; without a time it is as old as its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedChange {
@@ -52,8 +80,8 @@ pub struct ReportedChange {
 }
 
 impl ReportedChange {
-    /// The change as the ledger tells it.
-    pub fn recorded(self, received_at: Timestamp) -> Change {
+    /// The change as a deciding role takes it.
+    pub fn taken_in(self, received_at: Timestamp) -> Change {
         Change::new(self.kind, self.scope, self.at.unwrap_or(received_at), self.summary)
     }
 }
@@ -67,6 +95,19 @@ pub enum Received {
     Change(ReportedChange),
     /// What an operator asks for.
     Control(Operator, OperatorRequest),
+}
+
+impl Received {
+    /// What a deciding role is handed.
+    pub fn taken_in(self, received_at: Timestamp) -> engine::Intake {
+        match self {
+            Self::Violation(violation) => {
+                engine::Intake::Violation(Box::new(violation.taken_in(received_at)))
+            }
+            Self::Change(change) => engine::Intake::Change(change.taken_in(received_at)),
+            Self::Control(by, request) => engine::Intake::Operator { by, request },
+        }
+    }
 }
 
 /// What came in, by the subject it came on.
@@ -327,6 +368,19 @@ mod tests {
             .unwrap_err()
             .fault();
         assert_eq!(fault, Fault::Malformed);
+    }
+
+    #[test]
+    fn what_the_sender_does_not_say_is_taken_from_the_message() {
+        let now = Timestamp::from_millis(7);
+        let taken = violation(r#"{"alertname":"A"}"#).unwrap().taken_in(now);
+        assert_eq!((taken.since, taken.at, taken.rule.to_string().as_str()), (now, now, "intake/A"));
+        assert!(taken.value.is_nan());
+        let change = decode_change(ContentType::Json, br#"{"kind":"deploy","summary":"v2"}"#).unwrap();
+        let expected = Change::new(ChangeKind::Deploy, Labels::empty(), now, "v2");
+        assert!(
+            matches!(Received::Change(change).taken_in(now), engine::Intake::Change(change) if change == expected)
+        );
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //! a word they do not know ([`Fault::Unknown`]: a newer version wrote it) from nonsense ([`Fault::Malformed`]).
 
 mod body;
+pub mod bundle;
+pub mod checkpoint;
 pub mod envelope;
 mod error;
+pub mod files;
 pub mod frame;
 pub mod intake;
 pub mod knowledge;

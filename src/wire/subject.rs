@@ -295,13 +295,13 @@ mod tests {
     #[test]
     fn every_subject_reads_back_and_is_captured_by_its_stream() {
         let subjects = Subjects::new("acme.loop").unwrap();
-        let captures = subjects.ledger_all();
+        let stream = subjects.ledger_all();
         for topic in every_topic() {
             let subject = subjects.ledger(topic);
             assert_eq!(subjects.parse(&subject), Ok(Subject::Ledger(topic)));
-            let captured = captures.iter().any(|capture| match capture.strip_suffix('*') {
+            let captured = stream.iter().any(|filter| match filter.strip_suffix('*') {
                 Some(start) => subject.strip_prefix(start).is_some_and(|rest| !rest.contains('.')),
-                None => *capture == subject,
+                None => *filter == subject,
             });
             assert!(captured, "{subject}");
         }

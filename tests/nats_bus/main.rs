@@ -5,4 +5,5 @@
 mod support;
 
 mod connecting;
+mod ledger;
 mod topology;

@@ -256,7 +256,14 @@ impl Topology {
         if !self.buckets.is_power_of_two() {
             return Err(TopologyError::Buckets(self.buckets));
         }
-        Ok(vec![self.ledger(), self.intake(), self.samples(), self.dead_letters(), self.leases(), self.objects()])
+        Ok(vec![
+            self.ledger(),
+            self.intake(),
+            self.samples(),
+            self.dead_letters(),
+            self.leases(),
+            self.objects(),
+        ])
     }
 
     fn base(&self, name: String, subjects: Vec<String>, limits: Limits) -> Config {

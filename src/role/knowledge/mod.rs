@@ -14,7 +14,7 @@ pub use answers::Question;
 use super::decoding::{self, Decoded};
 use super::error::RoleError;
 use crate::bus;
-use crate::bus::nats::{FeedError, Ledger};
+use crate::bus::nats::{self, Answer, Connection, FeedError, Ledger, Objects, Refusal, ServiceSpec};
 use crate::clock::Clock;
 use crate::model::{Record, Timestamp};
 use crate::store::{Change, Found, Identity, Options, Store, StoreError};
@@ -27,6 +27,13 @@ use tokio_util::sync::CancellationToken;
 const SCHEMA: u16 = 1;
 /// Messages in one durable change: the knee of the measured curve.
 const RECORDS_PER_CHANGE_MAX: usize = 64;
+
+/// What can be asked, below `<prefix>.v1.kb.`.
+const ENDPOINTS: [&str; 6] = ["stats", "incidents", "plans", "explain", "learned", "export"];
+/// Questions that are answered at the same time.
+const QUESTIONS_AT_ONCE_MAX: usize = 4;
+/// The object that an export is put into.
+const EXPORT: &str = "export.knowledge";
 
 /// Why knowledge cannot be kept or asked.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +133,9 @@ pub async fn follow(
         let stored = match stored {
             Ok(stored) => stored,
             // What is gone is gone for everybody; the rest is still the ledger.
-            Err(FeedError::Truncated { first_sequence, .. }) => {
-                tracing::warn!(first_sequence, "the ledger no longer has what was not read yet");
-                feed.skip_to(first_sequence);
+            Err(FeedError::Gap { next, found, .. }) => {
+                tracing::warn!(next, found, "the ledger no longer has what was not read yet");
+                feed.skip_to(found);
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -157,13 +164,68 @@ fn take(knowledge: &Knowledge, subjects: &Subjects, stored: &[bus::Stored]) -> R
                 return Err(RoleError::NewerLedger { sequence: stored.sequence, cause });
             }
         };
-        done.map_err(|error| RoleError::Knowledge(format!("{error}: {}", chain(&error))))?;
+        done.map_err(|error| RoleError::Knowledge(explain(&error)))?;
         telemetry::store_committed();
     }
     Ok(())
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+/// The error and its causes in one line.
+pub(super) fn explain(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |cause| cause.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Answers questions about the past until it is told to stop.
+pub(super) async fn serve(
+    connection: Connection,
+    subjects: Subjects,
+    knowledge: Arc<Knowledge>,
+    objects: Objects,
+    stop: CancellationToken,
+) -> Result<(), RoleError> {
+    let endpoint = |name: &str| (name.to_owned(), format!("{subjects}.kb.{name}"));
+    let spec = ServiceSpec {
+        name: "homeostat-kb".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        description: "What the loop remembers".to_owned(),
+        queue_group: "kb".to_owned(),
+        endpoints: ENDPOINTS.map(endpoint).to_vec(),
+        concurrency: QUESTIONS_AT_ONCE_MAX,
+    };
+    let objects = Arc::new(objects);
+    nats::serve(&connection, spec, stop, move |asked| {
+        answer(Arc::clone(&knowledge), Arc::clone(&objects), asked)
+    })
+    .await?;
+    Ok(())
+}
+
+async fn answer(
+    knowledge: Arc<Knowledge>,
+    objects: Arc<Objects>,
+    asked: nats::Question,
+) -> Result<Answer, Refusal> {
+    let endpoint = asked.subject.rsplit('.').next().unwrap_or_default().to_owned();
+    let failed = |error: &dyn std::error::Error| Refusal { code: 500, status: explain(error) };
+    if endpoint == "export" {
+        let exported = tokio::task::spawn_blocking(move || {
+            let mut out = Vec::new();
+            knowledge.store().export(&mut out).map(|_| out)
+        });
+        let out = exported.await.map_err(|panic| failed(&panic))?.map_err(|error| failed(&error))?;
+        objects.put(EXPORT, &out).await.map_err(|error| failed(&error))?;
+        return Ok(json(&serde_json::json!({ "object": EXPORT, "bytes": out.len() })));
+    }
+    let question = Question::read(&endpoint, &asked.payload).map_err(|status| Refusal { code: 400, status })?;
+    let answered = tokio::task::spawn_blocking(move || knowledge.answer(&question));
+    match answered.await.map_err(|panic| failed(&panic))?.map_err(|error| failed(&error))? {
+        Some(value) => Ok(json(&value)),
+        None => Err(Refusal { code: 404, status: "nothing is known under this id".to_owned() }),
+    }
+}
+
+fn json(value: &serde_json::Value) -> Answer {
+    let headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
+    Answer { headers, payload: value.to_string().into() }
 }
