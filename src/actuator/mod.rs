@@ -2,8 +2,8 @@
 //! resource.
 //!
 //! One file per kind of action. An attempt is prepared (everything that can be refused is refused then, with nothing
-//! done), passes the gate (lease, shutdown), and is carried out. `Failed` means that the target said no or that
-//! nothing reached it; whatever leaves it open whether the effect happened is `TimedOut`.
+//! done), passes the gate (lease, shutdown: otherwise `NotStarted`), and is carried out. `Failed` means that the target
+//! said no or that nothing reached it; whatever leaves it open whether the effect happened is `TimedOut`.
 
 mod command;
 mod messenger;
@@ -95,7 +95,7 @@ impl Actuator {
         let end = match prepared {
             Err(refused) => End::failed(refused),
             Ok(prepared) => match self.gate(started_at, act.not_after) {
-                Err(closed) => End::failed(closed),
+                Err(closed) => End { result: OutcomeResult::NotStarted, output: closed.into() },
                 Ok(()) => self.carry_out(prepared, &call).await,
             },
         };
@@ -131,12 +131,12 @@ impl Actuator {
     }
 
     /// The last look at the clock. The clock counts whole milliseconds: at equality a part of one may have passed.
-    fn gate(&self, now: Timestamp, not_after: Timestamp) -> Result<(), String> {
+    fn gate(&self, now: Timestamp, not_after: Timestamp) -> Result<(), &'static str> {
         if now >= not_after {
-            return Err(LEASE_ENDED.into());
+            return Err(LEASE_ENDED);
         }
         if self.shutdown.is_cancelled() {
-            return Err(SHUTTING_DOWN.into());
+            return Err(SHUTTING_DOWN);
         }
         Ok(())
     }
@@ -259,7 +259,7 @@ mod tests {
         let mut act = bench.act(command("/usr/bin/touch", &[&bench.path("touched")]));
         act.not_after = bench.now();
         let outcome = bench.run(act).await;
-        assert_eq!((outcome.result, outcome.output.as_ref()), (OutcomeResult::Failed, LEASE_ENDED));
+        assert_eq!((outcome.result, outcome.output.as_ref()), (OutcomeResult::NotStarted, LEASE_ENDED));
         assert!(!bench.exists("touched"));
     }
 
@@ -268,7 +268,7 @@ mod tests {
         let bench = Bench::new();
         bench.shutdown.cancel();
         let outcome = bench.run(bench.act(command("/usr/bin/touch", &[&bench.path("touched")]))).await;
-        assert_eq!((outcome.result, outcome.output.as_ref()), (OutcomeResult::Failed, SHUTTING_DOWN));
+        assert_eq!((outcome.result, outcome.output.as_ref()), (OutcomeResult::NotStarted, SHUTTING_DOWN));
         assert!(!bench.exists("touched"));
     }
 

@@ -116,10 +116,7 @@ impl Status {
             requests: number("requests")?,
             pages: number("pages")?,
             cache_size: number("cache_size")?,
-            fault: match value.get("fault")? {
-                Value::Null => None,
-                fault => Some(fault.as_str()?.parse().ok()?),
-            },
+            fault: value.get("fault").and_then(Value::as_str).and_then(|fault| fault.parse().ok()),
         })
     }
 }

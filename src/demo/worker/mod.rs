@@ -274,7 +274,7 @@ impl<'a> Worker<'a> {
         });
     }
 
-    /// The next number of Steele, Lea and Flood's SplitMix64 (OOPSLA 2014).
+    /// The next number of Steele, Lea and Flood's `SplitMix64` (OOPSLA 2014).
     fn roll(&mut self) -> u64 {
         self.dice = self.dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.dice;
