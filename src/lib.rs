@@ -1,3 +1,4 @@
 //! Homeostat closes the loop: metric samples in, *verified* fixes out, over NATS.
 
 pub mod model;
+pub mod store;

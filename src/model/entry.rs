@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{
-    Admission, Analysis, Change, Generation, Incident, IncidentPhase, MessageId, Outcome, OutcomeResult, Plan,
-    Report, Severity, Timestamp, Verdict, VerdictKind, Violation,
+    Admission, Analysis, Change, Generation, Incident, IncidentPhase, MessageId, Outcome, OutcomeResult,
+    Plan, Report, Severity, Timestamp, Verdict, VerdictKind, Violation,
 };
 
 /// A batch is one decision; a message of 256 violations with eight labels each stays under 256 KiB.

@@ -187,8 +187,14 @@ mod tests {
     #[test]
     fn what_is_not_an_id_is_refused() {
         let good = PlanId::of(&[&1_u64]).to_string();
-        let cases =
-            ["", "pl-", "in-00000000000000000000000000", &good[1..], &format!("{good}0"), "pl-zzzzzzzzzzzzzzzzzzzzzzzzzz"];
+        let cases = [
+            "",
+            "pl-",
+            "in-00000000000000000000000000",
+            &good[1..],
+            &format!("{good}0"),
+            "pl-zzzzzzzzzzzzzzzzzzzzzzzzzz",
+        ];
         for case in cases {
             assert!(case.parse::<PlanId>().is_err(), "{case}");
         }

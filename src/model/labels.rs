@@ -117,7 +117,8 @@ impl Labels {
     /// The same set with one label put in or replaced; an empty value removes it.
     pub fn with(&self, name: &str, value: &str) -> Result<Self, LabelsError> {
         check_pair(name, value)?;
-        let mut pairs: Vec<Pair> = self.0.iter().filter(|(known, _)| known.as_ref() != name).cloned().collect();
+        let mut pairs: Vec<Pair> =
+            self.0.iter().filter(|(known, _)| known.as_ref() != name).cloned().collect();
         if !value.is_empty() {
             let place = pairs.partition_point(|(known, _)| known.as_ref() < name);
             pairs.insert(place, (name.into(), value.into()));
@@ -183,9 +184,7 @@ fn check_pair(name: &str, value: &str) -> Result<(), LabelsError> {
     let limits = [(name.len(), LABEL_NAME_BYTES_MAX), (value.len(), LABEL_VALUE_BYTES_MAX)];
     match limits.into_iter().find(|(bytes, max)| bytes > max) {
         None => Ok(()),
-        Some((bytes, max)) => {
-            Err(LabelsError::TooLong { name: name.chars().take(64).collect(), bytes, max })
-        }
+        Some((bytes, max)) => Err(LabelsError::TooLong { name: name.chars().take(64).collect(), bytes, max }),
     }
 }
 

@@ -34,7 +34,9 @@ pub use entry::{
     Basis, Batch, ENTRIES_PER_BATCH_MAX, Entry, Operator, OperatorRequest, Record, Role, Shard, Topic,
 };
 pub use frame::{Frame, Row, SERIES_PER_TABLE_MAX, ScrapePart, SeriesTable, TableHash, bucket_of};
-pub use id::{ActionId, AnalysisId, AttemptId, ChangeId, EpisodeId, IdError, IncidentId, MessageId, PlanId, ReportId};
+pub use id::{
+    ActionId, AnalysisId, AttemptId, ChangeId, EpisodeId, IdError, IncidentId, MessageId, PlanId, ReportId,
+};
 pub use incident::{Incident, IncidentPhase};
 pub use labels::{LABELS_PER_SERIES_MAX, Labels, LabelsError, METRIC_NAME, Sample};
 pub use outcome::{Outcome, OutcomeResult};

@@ -39,7 +39,11 @@ enum Filter {
     HumanizePercentage,
     HumanizeDuration,
     /// `%.Nf`, `%.Ng`-like verbs: the number of decimals, `None` for as many as needed.
-    Printf { before: Arc<str>, decimals: Option<usize>, after: Arc<str> },
+    Printf {
+        before: Arc<str>,
+        decimals: Option<usize>,
+        after: Arc<str>,
+    },
 }
 
 /// A parsed template.
@@ -130,9 +134,7 @@ fn parse_action(action: &str) -> Result<Part, TemplateError> {
             (argument.trim(), vec![parse_printf(format).ok_or_else(refuse)?])
         }
         None => match subject.split_once(char::is_whitespace) {
-            Some((function, argument)) => {
-                (argument.trim(), vec![parse_filter(function).ok_or_else(refuse)?])
-            }
+            Some((function, argument)) => (argument.trim(), vec![parse_filter(function).ok_or_else(refuse)?]),
             None => (subject, Vec::new()),
         },
     };
@@ -302,7 +304,9 @@ mod tests {
     #[test]
     fn what_cannot_be_expanded_is_refused() {
         assert_eq!(Template::parse("a {{ $value"), Err(TemplateError::Unclosed(2)));
-        for source in ["{{ range query \"up\" }}", "{{ $labels. }}", "{{ $x }}", "{{ $value | shout }}", "{{ }}"] {
+        for source in
+            ["{{ range query \"up\" }}", "{{ $labels. }}", "{{ $x }}", "{{ $value | shout }}", "{{ }}"]
+        {
             assert!(matches!(Template::parse(source), Err(TemplateError::Unknown(_))), "{source}");
         }
     }
