@@ -125,6 +125,18 @@ pub enum Entry {
     },
 }
 
+impl Entry {
+    /// The incident, where it is one.
+    pub fn as_incident(&self) -> Option<&Arc<Incident>> {
+        if let Self::Incident(incident) = self { Some(incident) } else { None }
+    }
+
+    /// The violation, where it is one.
+    pub fn as_violation(&self) -> Option<&Arc<Violation>> {
+        if let Self::Violation(violation) = self { Some(violation) } else { None }
+    }
+}
+
 /// What a decision was made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Basis {

@@ -90,6 +90,13 @@ ids! {
     MessageId = "ms";
 }
 
+impl IncidentId {
+    /// An incident has the bits of its first episode: one number follows a failure from its violation to its verdict.
+    pub const fn of_episode(first: EpisodeId) -> Self {
+        Self(first.0)
+    }
+}
+
 /// Something an id can be a function of.
 pub trait Causal {
     /// Adds itself to the hash, in a form that no other value of the type shares.
