@@ -1,3 +1,4 @@
 //! Homeostat closes the loop: metric samples in, *verified* fixes out, over NATS.
 
+pub mod ingest;
 pub mod model;
