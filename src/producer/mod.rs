@@ -1,0 +1,8 @@
+//! Publishing samples: what `homeostat::Producer` is made of.
+
+mod framing;
+
+pub use framing::{
+    FRAME_AGE_MAX, FRAME_ROWS_MAX, FRAME_ROWS_READY, Framer, ROWS_WAITING_MAX, Refusal, Refusals, SERIES_MAX,
+    SeriesRef, TABLE_REPEAT_PERIOD, TABLES_KEPT_MAX,
+};
