@@ -94,6 +94,8 @@ pub enum Admission {
     Release(Release),
     /// Nothing is admitted from here on.
     Halt {
+        /// The place of the request in the intake: an older request than the last one obeyed is ignored.
+        request: u64,
         /// Who said so.
         by: Arc<str>,
         /// Why.
@@ -101,6 +103,8 @@ pub enum Admission {
     },
     /// Admission goes on.
     Resume {
+        /// The place of the request in the intake.
+        request: u64,
         /// Who said so.
         by: Arc<str>,
     },

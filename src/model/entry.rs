@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{
-    Admission, Analysis, Change, Generation, Incident, IncidentPhase, MessageId, Outcome, OutcomeResult, Plan,
-    Report, Severity, Timestamp, Verdict, VerdictKind, Violation,
+    Admission, Analysis, Change, Generation, Incident, IncidentPhase, MessageId, Outcome, OutcomeResult,
+    Plan, Report, Severity, Timestamp, Verdict, VerdictKind, Violation,
 };
 
 /// A batch is one decision; a message of 256 violations with eight labels each stays under 256 KiB.
@@ -123,6 +123,18 @@ pub enum Entry {
         /// Its content hash; the bundle is in the object store under it.
         hash: Arc<str>,
     },
+}
+
+impl Entry {
+    /// The incident, where it is one.
+    pub fn as_incident(&self) -> Option<&Arc<Incident>> {
+        if let Self::Incident(incident) = self { Some(incident) } else { None }
+    }
+
+    /// The violation, where it is one.
+    pub fn as_violation(&self) -> Option<&Arc<Violation>> {
+        if let Self::Violation(violation) = self { Some(violation) } else { None }
+    }
 }
 
 /// What a decision was made from.

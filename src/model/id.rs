@@ -90,6 +90,13 @@ ids! {
     MessageId = "ms";
 }
 
+impl IncidentId {
+    /// An incident has the bits of its first episode: one number follows a failure from its violation to its verdict.
+    pub const fn of_episode(first: EpisodeId) -> Self {
+        Self(first.0)
+    }
+}
+
 /// Something an id can be a function of.
 pub trait Causal {
     /// Adds itself to the hash, in a form that no other value of the type shares.
@@ -187,8 +194,14 @@ mod tests {
     #[test]
     fn what_is_not_an_id_is_refused() {
         let good = PlanId::of(&[&1_u64]).to_string();
-        let cases =
-            ["", "pl-", "in-00000000000000000000000000", &good[1..], &format!("{good}0"), "pl-zzzzzzzzzzzzzzzzzzzzzzzzzz"];
+        let cases = [
+            "",
+            "pl-",
+            "in-00000000000000000000000000",
+            &good[1..],
+            &format!("{good}0"),
+            "pl-zzzzzzzzzzzzzzzzzzzzzzzzzz",
+        ];
         for case in cases {
             assert!(case.parse::<PlanId>().is_err(), "{case}");
         }

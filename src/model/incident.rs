@@ -46,10 +46,13 @@ pub struct Incident {
     pub scope: Labels,
     /// The worst of its violations so far.
     pub severity: Severity,
-    /// Its episodes, first first.
-    pub episodes: Vec<EpisodeId>,
+    /// The episodes that joined with this revision, first first; a fold adds them up. Bounded, so that a storm of
+    /// violations makes more revisions and not larger messages.
+    pub joined: Vec<EpisodeId>,
+    /// How many episodes have joined so far.
+    pub violations: u32,
     /// When its first violation fired, in event time.
     pub opened_at: Timestamp,
-    /// When its set of violations last changed, in event time.
+    /// When it last changed, in event time.
     pub changed_at: Timestamp,
 }

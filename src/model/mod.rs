@@ -7,11 +7,12 @@ mod action;
 mod admission;
 mod analysis;
 mod bundle;
+mod catalogue;
 mod change;
 mod charter;
 mod entry;
 mod frame;
-mod id;
+pub mod id;
 mod incident;
 mod labels;
 mod outcome;
@@ -28,13 +29,16 @@ pub use action::{Action, ActionSpec, HttpMethod, Idempotency};
 pub use admission::{Admission, Intent, PlanEnd, Release};
 pub use analysis::{Analysis, Cause, Confidence, Pattern, PatternKind};
 pub use bundle::{Bundle, BundleFile, Generation};
+pub use catalogue::{CauseEntry, Symptom};
 pub use change::{Change, ChangeKind};
 pub use charter::{Charter, Mode};
 pub use entry::{
     Basis, Batch, ENTRIES_PER_BATCH_MAX, Entry, Operator, OperatorRequest, Record, Role, Shard, Topic,
 };
 pub use frame::{Frame, Row, SERIES_PER_TABLE_MAX, ScrapePart, SeriesTable, TableHash, bucket_of};
-pub use id::{ActionId, AnalysisId, AttemptId, ChangeId, EpisodeId, IdError, IncidentId, MessageId, PlanId, ReportId};
+pub use id::{
+    ActionId, AnalysisId, AttemptId, ChangeId, EpisodeId, IdError, IncidentId, MessageId, PlanId, ReportId,
+};
 pub use incident::{Incident, IncidentPhase};
 pub use labels::{
     LABELS_PER_SERIES_MAX, Labels, LabelsError, METRIC_NAME, Sample, is_label_name, is_metric_name,
@@ -47,4 +51,4 @@ pub use rule::{Rule, RuleGroup, RuleName};
 pub use template::{Template, TemplateError};
 pub use time::Timestamp;
 pub use verdict::{Verdict, VerdictKind};
-pub use violation::{Phase, Severity, Violation};
+pub use violation::{Phase, Severity, UnknownWord, Violation};

@@ -12,6 +12,8 @@ pub enum OutcomeResult {
     Succeeded,
     /// The target refused, or could not be reached before anything was sent.
     Failed,
+    /// It was never begun (the lease had ended): it has not happened, and may be tried again.
+    NotStarted,
     /// No answer in time: it may have happened.
     TimedOut,
     /// The executor was gone before it could say: it may have happened.
@@ -24,6 +26,7 @@ impl OutcomeResult {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
+            Self::NotStarted => "not_started",
             Self::TimedOut => "timed_out",
             Self::InDoubt => "in_doubt",
         }
@@ -34,10 +37,10 @@ impl std::str::FromStr for OutcomeResult {
     type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        [Self::Succeeded, Self::Failed, Self::TimedOut, Self::InDoubt]
+        [Self::Succeeded, Self::Failed, Self::NotStarted, Self::TimedOut, Self::InDoubt]
             .into_iter()
             .find(|result| result.as_str() == text)
-            .ok_or_else(|| UnknownWord::new(text, "succeeded, failed, timed_out, in_doubt"))
+            .ok_or_else(|| UnknownWord::new(text, "succeeded, failed, not_started, timed_out, in_doubt"))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{EpisodeId, Labels, RuleName, Timestamp};
 
@@ -86,6 +87,8 @@ pub struct Violation {
     pub at: Timestamp,
     /// The expression's value then.
     pub value: f64,
+    /// The longest interval between samples among the series it was read from; zero where it is not known.
+    pub sample_interval: Duration,
 }
 
 /// A text that is not a word of a closed set.

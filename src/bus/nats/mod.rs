@@ -1,0 +1,29 @@
+//! The bus on NATS: the only place that knows `async_nats`.
+//!
+//! One file per thing it does. Every wait has a limit, every queue a size, and whatever the client library drops in
+//! silence (permissions, slow consumers, lost connections) shows in [`Events`].
+
+mod api;
+mod connect;
+mod context;
+mod convert;
+mod difference;
+mod events;
+mod feed;
+mod ledger;
+mod publish;
+mod pull;
+mod server;
+mod settings;
+mod topology;
+
+pub use connect::{ConnectError, Connection, Connections, Purpose};
+pub use context::{ContextError, ContextFiles};
+pub use difference::Difference;
+pub use events::{Counts, Events, Link};
+pub use feed::{Feed, FeedError};
+pub use ledger::Ledger;
+pub use publish::Publisher;
+pub use server::{PrivateServer, ServerError, ServerOptions, SyncInterval};
+pub use settings::{Auth, Secret, Settings, SettingsError, Tls};
+pub use topology::{Limits, Names, SampleStorage, Topology, TopologyError, buckets};

@@ -1,0 +1,457 @@
+//! The streams of a cell: what they are called, what they hold and for how long. They are created where missing and
+//! verified where not; one that differs is an error that shows the difference, and is never changed in silence.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType,
+};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::api::{ApiError, STREAM_NAME_EXIST, STREAM_NOT_FOUND};
+use super::connect::Connection;
+use super::difference::{Difference, differences, lines};
+
+/// The oldest reader that understands what this version writes.
+const MIN_READER: u32 = 1;
+/// What this version understands; a stream that asks for more is left alone.
+const READER: u32 = 1;
+
+const MIB: i64 = 1024 * 1024;
+const GIB: i64 = 1024 * MIB;
+const DAY: Duration = Duration::from_hours(24);
+/// A redelivery comes within `ack_wait`, a retried publish within seconds; ids are 220 B of server memory each.
+const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
+/// Frames have no ids; 0 would mean the server's default of two minutes.
+const SAMPLES_DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
+/// A few checkpoint periods of a monitor.
+const SAMPLES_AGE: Duration = Duration::from_mins(5);
+/// How long the end of a lease stays readable.
+const LEASE_MARKER_AGE: Duration = Duration::from_hours(1);
+/// A lease is a name; more is a mistake.
+const LEASE_BYTES_MAX: i32 = 1_024;
+/// A prefix becomes a part of directory names on the server.
+const PREFIX_BYTES_MAX: usize = 32;
+
+/// JetStream's numbers for "not enough storage", "not enough memory", "account limit" and "insufficient resources".
+const NO_ROOM: [u64; 4] = [10_047, 10_028, 10_002, 10_023];
+
+/// What is compared; description, placement and compression are the operator's to choose.
+const FIELDS: [&str; 24] = [
+    "subjects",
+    "retention",
+    "discard",
+    "storage",
+    "persist_mode",
+    "num_replicas",
+    "max_age",
+    "max_bytes",
+    "max_msgs",
+    "max_msgs_per_subject",
+    "max_msg_size",
+    "duplicate_window",
+    "allow_direct",
+    "allow_rollup_hdrs",
+    "allow_msg_ttl",
+    "subject_delete_marker_ttl",
+    "deny_delete",
+    "deny_purge",
+    "no_ack",
+    "sealed",
+    "mirror",
+    "sources",
+    "subject_transform",
+    "metadata",
+];
+
+/// How much a stream keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long, at most.
+    pub age: Duration,
+    /// How much, at most; the server sets it aside.
+    pub bytes: i64,
+}
+
+/// Where frames are kept for the restart of a monitor. The ledger's server option `sync_interval: always` would force
+/// each of them to disk too, so they are never kept like decisions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SampleStorage {
+    /// In the server's memory.
+    #[default]
+    Memory,
+    /// In files that are written after the acknowledgement.
+    AsyncFile,
+}
+
+/// What the streams of a cell look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topology {
+    /// The first token of every subject, and the first part of every stream's name.
+    pub prefix: String,
+    /// The id of the cell: in all ids, and in the streams' metadata.
+    pub cell: String,
+    /// Copies of each stream: 1, 3 or 5.
+    pub replicas: usize,
+    /// Decisions.
+    pub ledger: Limits,
+    /// What others send us, until it is recorded.
+    pub intake: Limits,
+    /// Frames.
+    pub samples: Limits,
+    /// Where frames are kept.
+    pub sample_storage: SampleStorage,
+    /// The number of buckets frames are spread over, a power of two.
+    pub buckets: u16,
+    /// What could not be processed.
+    pub dead_letters: Limits,
+    /// Bundles and checkpoints, in bytes.
+    pub object_bytes: i64,
+}
+
+/// What the streams and their subjects are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The stream of decisions.
+    pub ledger: String,
+    /// The stream of what others send us.
+    pub intake: String,
+    /// The stream of frames.
+    pub samples: String,
+    /// The stream of what could not be processed.
+    pub dead_letters: String,
+    /// The key-value bucket of leases.
+    pub leases: String,
+    /// The object store of bundles and checkpoints.
+    pub objects: String,
+    /// What every subject starts with: `<prefix>.v1`.
+    pub root: String,
+}
+
+/// Why the streams are not as they should be.
+#[derive(Debug, Error)]
+pub enum TopologyError {
+    /// The prefix cannot be part of subjects and stream names.
+    #[error(
+        "`{0}` cannot be a prefix\nhint: lower-case letters, digits, `-` and `_`, a letter first, at most {PREFIX_BYTES_MAX}"
+    )]
+    Prefix(String),
+    /// The number of buckets is not a power of two.
+    #[error("{0} is not a number of buckets\nhint: a power of two: 8, 16, 32")]
+    Buckets(u16),
+    /// A stream is missing.
+    #[error(
+        "the stream `{0}` does not exist\nhint: `homeostat run` creates it with a user that may; `homeostat check` tells what it needs"
+    )]
+    Missing(String),
+    /// A stream or a consumer is there and is another one.
+    #[error(
+        "{what} `{name}` exists and differs:{}\nhint: it is never changed in silence: change it with the `nats` command, or choose another prefix",
+        lines(differences)
+    )]
+    Differs {
+        /// `the stream` or `the consumer`.
+        what: &'static str,
+        /// Which.
+        name: String,
+        /// How.
+        differences: Vec<Difference>,
+    },
+    /// Another stream stores our subjects.
+    #[error(
+        "the subject `{subject}` is stored by the stream `{owner}` already, which `{wanted}` needs\nhint: delete `{owner}`, or choose another prefix"
+    )]
+    SubjectTaken {
+        /// The subject.
+        subject: String,
+        /// The stream that has it.
+        owner: String,
+        /// The stream that should have it.
+        wanted: String,
+    },
+    /// A newer version writes there, and this one would misread it.
+    #[error(
+        "the stream `{name}` needs reader version {needed}, this program is version {READER}\nhint: upgrade it"
+    )]
+    TooNew {
+        /// Which.
+        name: String,
+        /// What it says it needs.
+        needed: String,
+    },
+    /// The server does not have the room.
+    #[error(
+        "the server has no room for `{name}`: {reason}\nhint: raise `max_file` and `max_mem` of its `jetstream` block or the account's limits, or lower the limits of the streams"
+    )]
+    NoRoom {
+        /// Which.
+        name: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// The server did not answer, or said no.
+    #[error("`{name}` cannot be created or verified: {reason}")]
+    Failed {
+        /// Which.
+        name: String,
+        /// What the server or the client said.
+        reason: String,
+    },
+}
+
+impl Topology {
+    /// With the limits of DESIGN: a ledger of 30 days and 10 GiB, an intake of a week, samples of five minutes.
+    pub fn new(prefix: &str, cell: &str) -> Result<Self, TopologyError> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        if prefix.len() > PREFIX_BYTES_MAX
+            || !prefix.starts_with(|c: char| c.is_ascii_lowercase())
+            || !prefix.chars().all(allowed)
+        {
+            return Err(TopologyError::Prefix(prefix.to_owned()));
+        }
+        Ok(Self {
+            prefix: prefix.to_owned(),
+            cell: cell.to_owned(),
+            replicas: 1,
+            ledger: Limits { age: 30 * DAY, bytes: 10 * GIB },
+            intake: Limits { age: 7 * DAY, bytes: GIB },
+            samples: Limits { age: SAMPLES_AGE, bytes: 512 * MIB },
+            sample_storage: SampleStorage::default(),
+            buckets: 8,
+            dead_letters: Limits { age: 30 * DAY, bytes: GIB },
+            object_bytes: 4 * GIB,
+        })
+    }
+
+    /// What everything is called.
+    pub fn names(&self) -> Names {
+        Names::new(&self.prefix)
+    }
+
+    /// Creates what is missing and verifies what is there; says what it created.
+    pub async fn ensure(&self, connection: &Connection) -> Result<Vec<String>, TopologyError> {
+        let mut created = Vec::new();
+        for wanted in self.streams()? {
+            match stream_info(connection, &wanted.name).await? {
+                Some(found) => verify(&wanted, &found)?,
+                None if create(connection, &wanted).await? => created.push(wanted.name),
+                None => {}
+            }
+        }
+        Ok(created)
+    }
+
+    /// Verifies only: for users who may not create streams.
+    pub async fn verify(&self, connection: &Connection) -> Result<(), TopologyError> {
+        for wanted in self.streams()? {
+            let found = stream_info(connection, &wanted.name).await?;
+            verify(&wanted, &found.ok_or(TopologyError::Missing(wanted.name.clone()))?)?;
+        }
+        Ok(())
+    }
+
+    fn streams(&self) -> Result<Vec<Config>, TopologyError> {
+        if !self.buckets.is_power_of_two() {
+            return Err(TopologyError::Buckets(self.buckets));
+        }
+        Ok(vec![
+            self.ledger(),
+            self.intake(),
+            self.samples(),
+            self.dead_letters(),
+            self.leases(),
+            self.objects(),
+        ])
+    }
+
+    fn base(&self, name: String, subjects: Vec<String>, limits: Limits) -> Config {
+        Config {
+            name,
+            subjects,
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            storage: StorageType::File,
+            num_replicas: self.replicas,
+            max_age: limits.age,
+            max_bytes: limits.bytes,
+            max_messages: -1,
+            max_messages_per_subject: -1,
+            max_message_size: -1,
+            duplicate_window: DUPLICATE_WINDOW,
+            metadata: HashMap::from([
+                ("homeostat.cell".to_owned(), self.cell.clone()),
+                ("homeostat.min_reader".to_owned(), MIN_READER.to_string()),
+            ]),
+            ..Config::default()
+        }
+    }
+
+    /// No direct reads: a lock is decided on what the leader has. What is decided stays: nobody can delete from it.
+    fn ledger(&self) -> Config {
+        let names = self.names();
+        let topics = [
+            "violations.*",
+            "incidents.*",
+            "analyses.*",
+            "plans",
+            "admission",
+            "outcomes.*",
+            "verdicts.*",
+            "reports.*",
+            "changes",
+            "control",
+        ];
+        let subjects = topics.iter().map(|topic| format!("{}.{topic}", names.root)).collect();
+        let base = self.base(names.ledger, subjects, self.ledger);
+        Config { deny_delete: true, deny_purge: true, ..base }
+    }
+
+    /// A message is gone when it is recorded, and acknowledgements of such a stream survive a crash of the server. A
+    /// full one refuses what is new, instead of losing what was accepted.
+    fn intake(&self) -> Config {
+        let names = self.names();
+        let base = self.base(names.intake, vec![format!("{}.intake.>", names.root)], self.intake);
+        Config { retention: RetentionPolicy::WorkQueue, discard: DiscardPolicy::New, ..base }
+    }
+
+    fn samples(&self) -> Config {
+        let names = self.names();
+        let mut base = self.base(names.samples, vec![format!("{}.samples.*", names.root)], self.samples);
+        base.metadata.insert("homeostat.buckets".into(), self.buckets.to_string());
+        base.duplicate_window = SAMPLES_DUPLICATE_WINDOW;
+        match self.sample_storage {
+            SampleStorage::Memory => Config { storage: StorageType::Memory, ..base },
+            SampleStorage::AsyncFile => Config { persist_mode: Some(PersistenceMode::Async), ..base },
+        }
+    }
+
+    fn dead_letters(&self) -> Config {
+        let names = self.names();
+        self.base(names.dead_letters, vec![format!("{}.dlq.*", names.root)], self.dead_letters)
+    }
+
+    /// As a key-value bucket is: one value per key, time limits per message, a marker where one ended.
+    fn leases(&self) -> Config {
+        let names = self.names();
+        let subjects = vec![format!("$KV.{}.>", names.leases)];
+        let limits = Limits { age: Duration::ZERO, bytes: 16 * MIB };
+        Config {
+            max_messages_per_subject: 1,
+            max_message_size: LEASE_BYTES_MAX,
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            allow_message_ttl: true,
+            subject_delete_marker_ttl: Some(LEASE_MARKER_AGE),
+            duplicate_window: Duration::from_mins(2),
+            ..self.base(format!("KV_{}", names.leases), subjects, limits)
+        }
+    }
+
+    /// As an object store is, but without direct reads: a bundle that was applied is seen by all.
+    fn objects(&self) -> Config {
+        let names = self.names();
+        let subjects = vec![format!("$O.{}.C.>", names.objects), format!("$O.{}.M.>", names.objects)];
+        let limits = Limits { age: Duration::ZERO, bytes: self.object_bytes };
+        Config {
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            duplicate_window: Duration::from_mins(2),
+            ..self.base(format!("OBJ_{}", names.objects), subjects, limits)
+        }
+    }
+}
+
+impl Names {
+    /// From the prefix: `HOMEOSTAT_LEDGER` and so on, and `homeostat.v1`.
+    pub fn new(prefix: &str) -> Self {
+        let upper = prefix.to_ascii_uppercase();
+        Self {
+            ledger: format!("{upper}_LEDGER"),
+            intake: format!("{upper}_INTAKE"),
+            samples: format!("{upper}_SAMPLES"),
+            dead_letters: format!("{upper}_DLQ"),
+            leases: format!("{upper}_LEASES"),
+            objects: format!("{upper}_OBJECTS"),
+            root: format!("{prefix}.v1"),
+        }
+    }
+}
+
+/// The number of buckets frames are spread over, as the cell was set up.
+pub async fn buckets(connection: &Connection, names: &Names) -> Result<u16, TopologyError> {
+    let missing = || TopologyError::Missing(names.samples.clone());
+    let info = stream_info(connection, &names.samples).await?.ok_or_else(missing)?;
+    let buckets = info.config.metadata.get("homeostat.buckets").and_then(|text| text.parse().ok());
+    buckets.filter(|n: &u16| n.is_power_of_two()).ok_or_else(|| TopologyError::Failed {
+        name: names.samples.clone(),
+        reason: "its metadata does not tell the number of buckets".into(),
+    })
+}
+
+async fn stream_info(connection: &Connection, name: &str) -> Result<Option<Info>, TopologyError> {
+    match connection.api(format!("STREAM.INFO.{name}"), &Value::Null).await {
+        Ok(info) => Ok(Some(info)),
+        Err(error) if error.is(STREAM_NOT_FOUND) => Ok(None),
+        Err(error) => Err(failed(name, &error)),
+    }
+}
+
+/// `false` where somebody else created the same at the same time.
+async fn create(connection: &Connection, wanted: &Config) -> Result<bool, TopologyError> {
+    let name = &wanted.name;
+    for subject in &wanted.subjects {
+        if let Some(owner) = owner_of(connection, subject).await?
+            && owner != *name
+        {
+            let (subject, wanted) = (subject.clone(), name.clone());
+            return Err(TopologyError::SubjectTaken { subject, owner, wanted });
+        }
+    }
+    match connection.api::<Info>(format!("STREAM.CREATE.{name}"), &json!(wanted)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is(STREAM_NAME_EXIST) => {
+            let found = stream_info(connection, name).await?;
+            verify(wanted, &found.ok_or_else(|| TopologyError::Missing(name.clone()))?).map(|()| false)
+        }
+        Err(error) if NO_ROOM.iter().any(|code| error.is(*code)) => {
+            Err(TopologyError::NoRoom { name: name.clone(), reason: error.to_string() })
+        }
+        Err(error) => Err(failed(name, &error)),
+    }
+}
+
+/// A stream whose subjects overlap with this one.
+async fn owner_of(connection: &Connection, subject: &str) -> Result<Option<String>, TopologyError> {
+    let answer: Value = connection
+        .api("STREAM.NAMES".into(), &json!({ "subject": subject }))
+        .await
+        .map_err(|error| failed(subject, &error))?;
+    Ok(answer["streams"][0].as_str().map(str::to_owned))
+}
+
+fn verify(wanted: &Config, found: &Info) -> Result<(), TopologyError> {
+    let needed = found.config.metadata.get("homeostat.min_reader");
+    if let Some(needed) = needed
+        && !needed.parse::<u32>().is_ok_and(|needed| needed <= READER)
+    {
+        return Err(TopologyError::TooNew { name: wanted.name.clone(), needed: needed.clone() });
+    }
+    let mut wanted_for = wanted.clone();
+    // An older minimum is as good as ours: it was checked above.
+    if needed.is_some() {
+        wanted_for.metadata.remove("homeostat.min_reader");
+    }
+    let differences = differences(&json!(wanted_for), &json!(found.config), &FIELDS);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(TopologyError::Differs { what: "the stream", name: wanted.name.clone(), differences })
+}
+
+fn failed(name: &str, error: &ApiError) -> TopologyError {
+    TopologyError::Failed { name: name.to_owned(), reason: error.to_string() }
+}

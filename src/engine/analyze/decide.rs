@@ -1,0 +1,149 @@
+//! What belongs together: a pure function of the fold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::causes;
+use super::patterns::{self, Background};
+use crate::engine::Configuration;
+use crate::engine::fold::{Episode, Fold, IncidentState};
+use crate::model::{
+    Analysis, AnalysisId, ENTRIES_PER_BATCH_MAX, Entry, EpisodeId, Incident, IncidentId, IncidentPhase,
+    Labels, Severity,
+};
+
+/// Episodes that join one revision of an incident: 29 bytes each, so that a revision stays below 8 KiB.
+const JOINED_PER_REVISION_MAX: usize = 256;
+/// Episodes that patterns and causes are computed from; an incident of more is a storm, and looks the same from here.
+const EPISODES_ANALYSED_MAX: usize = 512;
+
+/// A decision, or the first part of it.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// Incidents, each followed by its analysis where it has one.
+    pub entries: Vec<Entry>,
+    /// Whether this is all; otherwise the rest is decided when this is in the ledger.
+    pub complete: bool,
+}
+
+/// What the unassigned episodes amount to, and which incidents are over.
+pub fn decide(fold: &Fold, configuration: &Configuration) -> Decided {
+    let mut decided = Decided { entries: Vec::new(), complete: true };
+    let mut by_scope: BTreeMap<Labels, Vec<&Episode>> = BTreeMap::new();
+    for episode in fold.episodes.unassigned() {
+        by_scope
+            .entry(scope_of(&episode.violation.labels, &configuration.scope_labels))
+            .or_default()
+            .push(episode);
+    }
+    // Ledger order of the first episode: the label set's order would let a storm starve the same scope every time.
+    let mut groups: Vec<(Labels, Vec<&Episode>)> = by_scope.into_iter().collect();
+    groups.sort_by_key(|(_, episodes)| episodes.first().map_or(0, |first| first.first_sequence));
+
+    let mut background = None;
+    for (scope, mut joining) in groups {
+        if decided.entries.len() + 2 > ENTRIES_PER_BATCH_MAX {
+            decided.complete = false;
+            return decided;
+        }
+        if joining.len() > JOINED_PER_REVISION_MAX {
+            joining.truncate(JOINED_PER_REVISION_MAX);
+            decided.complete = false;
+        }
+        let known = fold.incidents.open_in(&scope);
+        let incident = Arc::new(next_revision(known, scope, &joining));
+        decided.entries.push(Entry::Incident(Arc::clone(&incident)));
+        let episodes = episodes_of(fold, known, &joining);
+        let background = background.get_or_insert_with(|| Background::of(fold));
+        let analysis = Analysis {
+            id: AnalysisId::of(&[&incident.id, &u64::from(incident.rev)]),
+            incident: incident.id,
+            incident_rev: incident.rev,
+            patterns: patterns::find(&episodes, background),
+            causes: causes::rank(&episodes, &configuration.causes),
+        };
+        decided.entries.push(Entry::Analysis(Arc::new(analysis)));
+    }
+    close_quiet(fold, &mut decided);
+    decided
+}
+
+/// The first scope label that the violation has; without one, its alert is its scope.
+fn scope_of(labels: &Labels, scope_labels: &[Arc<str>]) -> Labels {
+    let found = scope_labels.iter().find(|name| labels.get(name).is_some());
+    let name = found.map_or("alertname", AsRef::as_ref);
+    labels.filter(|label| label == name)
+}
+
+fn next_revision(known: Option<&IncidentState>, scope: Labels, joining: &[&Episode]) -> Incident {
+    let joined: Vec<EpisodeId> = joining.iter().map(|episode| episode.violation.episode).collect();
+    let still_firing = joining.iter().any(|episode| episode.is_firing())
+        || known.is_some_and(|known| !known.firing.is_empty());
+    let phase = if still_firing { IncidentPhase::Open } else { IncidentPhase::Closed };
+    let worst = joining.iter().map(|episode| episode.violation.severity).max().unwrap_or(Severity::None);
+    let latest = joining.iter().map(|episode| episode.violation.at).max().unwrap_or_default();
+    let added = u32::try_from(joined.len()).unwrap_or(u32::MAX);
+    match known.map(|known| &known.incident) {
+        Some(known) => Incident {
+            rev: known.rev + 1,
+            phase,
+            severity: known.severity.max(worst),
+            violations: known.violations.saturating_add(added),
+            changed_at: known.changed_at.max(latest),
+            joined,
+            ..Incident::clone(known)
+        },
+        None => Incident {
+            // A group is never empty: its scope came from an episode.
+            id: joined
+                .first()
+                .map_or_else(|| IncidentId::of(&[&scope]), |first| IncidentId::of_episode(*first)),
+            rev: 1,
+            phase,
+            scope,
+            severity: worst,
+            violations: added,
+            opened_at: joining.iter().map(|episode| episode.violation.at).min().unwrap_or_default(),
+            changed_at: latest,
+            joined,
+        },
+    }
+}
+
+fn episodes_of<'a>(
+    fold: &'a Fold,
+    known: Option<&IncidentState>,
+    joining: &[&'a Episode],
+) -> Vec<&'a Episode> {
+    let earlier = known.into_iter().flat_map(|known| known.firing.iter());
+    let earlier = earlier.filter_map(|id| fold.episodes.get(*id));
+    let mut episodes: Vec<&Episode> =
+        earlier.chain(joining.iter().copied()).take(EPISODES_ANALYSED_MAX).collect();
+    episodes.sort_by_key(|episode| (episode.violation.at, episode.violation.episode));
+    episodes
+}
+
+/// Incidents of which nothing fires any more, unless something joined them in this very decision.
+fn close_quiet(fold: &Fold, decided: &mut Decided) {
+    let joined: Vec<IncidentId> = decided
+        .entries
+        .iter()
+        .filter_map(|entry| if let Entry::Incident(incident) = entry { Some(incident.id) } else { None })
+        .collect();
+    for state in fold.incidents.quiet().filter(|state| !joined.contains(&state.incident.id)) {
+        if decided.entries.len() == ENTRIES_PER_BATCH_MAX {
+            decided.complete = false;
+            return;
+        }
+        let last =
+            state.episodes.iter().filter_map(|id| fold.episodes.get(*id)).map(|it| it.violation.at).max();
+        let closed = Incident {
+            rev: state.incident.rev + 1,
+            phase: IncidentPhase::Closed,
+            joined: Vec::new(),
+            changed_at: last.unwrap_or(state.incident.changed_at),
+            ..Incident::clone(&state.incident)
+        };
+        decided.entries.push(Entry::Incident(Arc::new(closed)));
+    }
+}

@@ -1,0 +1,166 @@
+//! Where a plan stands and what comes next: a pure function of its state.
+
+use std::time::Duration;
+
+use crate::engine::fold::{Attempt, Fold, IncidentState, PlanState};
+use crate::model::{
+    Action, AttemptId, Idempotency, Mode, OutcomeResult, PlanEnd, Reason, Timestamp, VerdictKind,
+};
+
+/// Tries at one action; the third time is not the charm.
+const ATTEMPTS_MAX: u32 = 3;
+/// Clocks of two processes and the ledger differ by less than this in a cell that we let act (see `skew`).
+const CLOCK_GRACE: Duration = Duration::from_secs(2);
+/// How much longer than the verification's own time a verdict may take, before it is given up: a monitor that was killed
+/// is back by then.
+const VERDICT_GRACE: Duration = Duration::from_mins(1);
+
+/// What comes next for a plan.
+#[derive(Debug)]
+pub(super) enum Next<'a> {
+    /// Nothing, until something happens or this time has come.
+    Wait(Option<Timestamp>),
+    /// Say once that it is only shown.
+    TellShadow,
+    /// Ask for admission of this attempt.
+    Attempt { action: &'a Action, number: u32, undo: bool },
+    /// Nobody can say how this attempt ended.
+    InDoubt(&'a Attempt),
+    /// Nobody has said whether it helped.
+    Unverified { effect_ended: Timestamp },
+    /// It is over.
+    Release(PlanEnd, Option<Reason>),
+}
+
+/// Who looks at the plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Viewer<'a> {
+    /// This process's name, fresh with each start.
+    pub(super) executor: &'a str,
+    /// Since when it holds the lease on the plan's shard.
+    pub(super) owner_since: Timestamp,
+}
+
+/// What comes next for `plan`, seen by the owner of its shard.
+pub(super) fn next<'a>(fold: &Fold, plan: &'a PlanState, viewer: Viewer<'_>, now: Timestamp) -> Next<'a> {
+    if plan.plan.mode == Mode::Shadow {
+        return if plan.reported.contains(&Reason::Shadow) { Next::Wait(None) } else { Next::TellShadow };
+    }
+    if plan.is_over() {
+        return Next::Wait(None);
+    }
+    if !plan.is_admitted() && is_superseded(fold, plan) {
+        return Next::Release(PlanEnd::Cancelled, Some(Reason::Superseded));
+    }
+    match walk(plan, &plan.plan.steps, false, viewer, now) {
+        Walk::At(next) => next,
+        Walk::Done => judge(plan, viewer, now),
+        Walk::Broken(Broken::InDoubt) => Next::Release(PlanEnd::InDoubt, Some(Reason::InDoubt)),
+        Walk::Broken(Broken::Failed) => undo(plan, PlanEnd::Failed, viewer, now),
+    }
+}
+
+/// An older generation is refused, and so is a plan for an incident that is over.
+fn is_superseded(fold: &Fold, plan: &PlanState) -> bool {
+    let newest = fold.plans.of(plan.plan.incident).next_back();
+    let newer = newest.is_some_and(|newest| newest.plan.generation > plan.plan.generation);
+    newer || fold.incidents.get(plan.plan.incident).is_none_or(IncidentState::is_closed)
+}
+
+fn judge<'a>(plan: &'a PlanState, viewer: Viewer<'_>, now: Timestamp) -> Next<'a> {
+    match (&plan.verdict, plan.effect_ended()) {
+        (Some(verdict), _) => match verdict.kind {
+            VerdictKind::Verified => Next::Release(PlanEnd::Verified, None),
+            VerdictKind::Ineffective | VerdictKind::Harmful | VerdictKind::Inconclusive => {
+                undo(plan, PlanEnd::Undone, viewer, now)
+            }
+        },
+        (None, Some(effect_ended)) => {
+            let verify = &plan.plan.verify;
+            let deadline = effect_ended + verify.settle + verify.within + VERDICT_GRACE;
+            if now < deadline { Next::Wait(Some(deadline)) } else { Next::Unverified { effect_ended } }
+        }
+        // Every step has succeeded when the walk is done.
+        (None, None) => Next::Wait(None),
+    }
+}
+
+fn undo<'a>(plan: &'a PlanState, end: PlanEnd, viewer: Viewer<'_>, now: Timestamp) -> Next<'a> {
+    let something_happened = plan
+        .plan
+        .steps
+        .iter()
+        .filter_map(|step| plan.last_attempt(step.id)?.outcome.as_ref())
+        .any(|outcome| outcome.result == OutcomeResult::Succeeded);
+    if !something_happened {
+        return Next::Release(end, None);
+    }
+    match walk(plan, &plan.plan.undo, true, viewer, now) {
+        Walk::At(next) => next,
+        Walk::Done => Next::Release(end, None),
+        Walk::Broken(Broken::InDoubt) => Next::Release(PlanEnd::InDoubt, Some(Reason::InDoubt)),
+        Walk::Broken(Broken::Failed) => Next::Release(PlanEnd::Failed, None),
+    }
+}
+
+enum Walk<'a> {
+    At(Next<'a>),
+    Done,
+    Broken(Broken),
+}
+
+enum Broken {
+    Failed,
+    InDoubt,
+}
+
+fn walk<'a>(
+    plan: &'a PlanState,
+    actions: &'a [Action],
+    undo: bool,
+    viewer: Viewer<'_>,
+    now: Timestamp,
+) -> Walk<'a> {
+    for action in actions {
+        let Some(attempt) = plan.last_attempt(action.id) else {
+            return Walk::At(Next::Attempt { action, number: 1, undo });
+        };
+        let number = attempt.intent.number;
+        let Some(outcome) = &attempt.outcome else {
+            return Walk::At(unfinished(attempt, viewer, now));
+        };
+        let again = number < ATTEMPTS_MAX;
+        match outcome.result {
+            OutcomeResult::Succeeded => {}
+            OutcomeResult::NotStarted if again => {
+                return Walk::At(Next::Attempt { action, number: number + 1, undo });
+            }
+            OutcomeResult::TimedOut | OutcomeResult::InDoubt => match action.idempotency {
+                Idempotency::Key | Idempotency::Fence if again => {
+                    return Walk::At(Next::Attempt { action, number: number + 1, undo });
+                }
+                Idempotency::None | Idempotency::Key | Idempotency::Fence => {
+                    return Walk::Broken(Broken::InDoubt);
+                }
+            },
+            OutcomeResult::NotStarted | OutcomeResult::Failed => return Walk::Broken(Broken::Failed),
+        }
+    }
+    Walk::Done
+}
+
+/// An attempt without an outcome: ours is at work; somebody else's is waited for until it cannot be at work any more. Its
+/// owner may have begun as late as the end of its lease, which was before ours began.
+fn unfinished<'a>(attempt: &'a Attempt, viewer: Viewer<'_>, now: Timestamp) -> Next<'a> {
+    if attempt.intent.executor.as_ref() == viewer.executor {
+        return Next::Wait(None);
+    }
+    let latest_start = attempt.stored_at.max(viewer.owner_since);
+    let deadline = latest_start + attempt.intent.timeout + CLOCK_GRACE;
+    if now < deadline { Next::Wait(Some(deadline)) } else { Next::InDoubt(attempt) }
+}
+
+/// The id of a try at an action.
+pub(super) fn attempt_id(action: &Action, number: u32) -> AttemptId {
+    AttemptId::of(&[&action.id, &u64::from(number)])
+}

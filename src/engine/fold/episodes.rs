@@ -1,0 +1,101 @@
+//! Violations' episodes, and which of them no incident has yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{EpisodeId, IncidentId, Phase, Timestamp, Violation};
+
+/// An episode as far as the ledger tells it.
+#[derive(Clone, Debug)]
+pub struct Episode {
+    /// Its newest revision.
+    pub violation: Arc<Violation>,
+    /// Where its first revision stands in the ledger.
+    pub first_sequence: u64,
+    /// When that was recorded.
+    pub first_stored_at: Timestamp,
+    /// The incident it belongs to.
+    pub incident: Option<IncidentId>,
+}
+
+impl Episode {
+    /// Whether its newest revision fires.
+    pub fn is_firing(&self) -> bool {
+        self.violation.phase == Phase::Firing
+    }
+}
+
+/// All episodes that are not forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct Episodes {
+    known: BTreeMap<EpisodeId, Episode>,
+    /// In the order of the ledger.
+    unassigned: BTreeSet<(u64, EpisodeId)>,
+    firing: usize,
+}
+
+impl Episodes {
+    /// An episode.
+    pub fn get(&self, id: EpisodeId) -> Option<&Episode> {
+        self.known.get(&id)
+    }
+
+    /// Every episode, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (EpisodeId, &Episode)> {
+        self.known.iter().map(|(id, episode)| (*id, episode))
+    }
+
+    /// The episodes that no incident has yet, in the order of the ledger.
+    pub fn unassigned(&self) -> impl Iterator<Item = &Episode> {
+        self.unassigned.iter().filter_map(|(_, id)| self.known.get(id))
+    }
+
+    /// How many fire.
+    pub fn firing(&self) -> usize {
+        self.firing
+    }
+
+    /// Takes in a revision; returns the episode and its incident where it has just ceased to fire.
+    pub(super) fn apply(
+        &mut self,
+        (sequence, stored_at): (u64, Timestamp),
+        violation: &Arc<Violation>,
+    ) -> Option<(EpisodeId, Option<IncidentId>)> {
+        let id = violation.episode;
+        let Some(known) = self.known.get_mut(&id) else {
+            let episode = Episode {
+                violation: Arc::clone(violation),
+                first_sequence: sequence,
+                first_stored_at: stored_at,
+                incident: None,
+            };
+            self.firing += usize::from(episode.is_firing());
+            self.known.insert(id, episode);
+            self.unassigned.insert((sequence, id));
+            return None;
+        };
+        if violation.rev <= known.violation.rev {
+            return None;
+        }
+        let was_firing = known.is_firing();
+        known.violation = Arc::clone(violation);
+        let is_firing = known.is_firing();
+        self.firing = self.firing + usize::from(is_firing) - usize::from(was_firing);
+        (was_firing && !is_firing).then_some((id, known.incident))
+    }
+
+    /// Says which incident an episode belongs to; returns whether it fires.
+    pub(super) fn assign(&mut self, id: EpisodeId, incident: IncidentId) -> bool {
+        let Some(episode) = self.known.get_mut(&id) else { return false };
+        self.unassigned.remove(&(episode.first_sequence, id));
+        episode.incident.get_or_insert(incident);
+        episode.is_firing()
+    }
+
+    pub(super) fn forget(&mut self, id: EpisodeId) {
+        if let Some(episode) = self.known.remove(&id) {
+            self.firing -= usize::from(episode.is_firing());
+            self.unassigned.remove(&(episode.first_sequence, id));
+        }
+    }
+}

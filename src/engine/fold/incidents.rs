@@ -1,0 +1,169 @@
+//! Incidents, their analyses and the places of the analyses in the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Episodes;
+use crate::model::{
+    Analysis, EpisodeId, Incident, IncidentId, IncidentPhase, Labels, PlanId, Reason, Record, Shard,
+    Timestamp,
+};
+
+/// An incident as far as the ledger tells it.
+#[derive(Clone, Debug)]
+pub struct IncidentState {
+    /// Its newest revision.
+    pub incident: Arc<Incident>,
+    /// What is thought of it, newest.
+    pub analysis: Option<Arc<Analysis>>,
+    /// When its first violation was recorded.
+    pub first_stored_at: Timestamp,
+    /// When its newest revision was recorded: it has been stable since.
+    pub stable_since: Timestamp,
+    /// All its episodes, first first.
+    pub episodes: Vec<EpisodeId>,
+    /// Those that fire.
+    pub firing: BTreeSet<EpisodeId>,
+    /// The plans made for it, oldest first.
+    pub plans: Vec<PlanId>,
+    /// Why nothing was done about the newest revision.
+    pub reported: BTreeSet<Reason>,
+}
+
+impl IncidentState {
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.incident.phase == IncidentPhase::Closed
+    }
+}
+
+fn first_stored(incident: &Incident, episodes: &Episodes) -> Option<Timestamp> {
+    incident.joined.iter().filter_map(|id| episodes.get(*id)).map(|episode| episode.first_stored_at).min()
+}
+
+/// All incidents that are not forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct Incidents {
+    known: BTreeMap<IncidentId, IncidentState>,
+    open_by_scope: BTreeMap<Labels, IncidentId>,
+    /// Open, but none of their episodes fires.
+    quiet: BTreeSet<IncidentId>,
+    last_analysis: BTreeMap<Shard, u64>,
+}
+
+impl Incidents {
+    /// An incident.
+    pub fn get(&self, id: IncidentId) -> Option<&IncidentState> {
+        self.known.get(&id)
+    }
+
+    /// Every incident, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (IncidentId, &IncidentState)> {
+        self.known.iter().map(|(id, state)| (*id, state))
+    }
+
+    /// The open incident of a scope.
+    pub fn open_in(&self, scope: &Labels) -> Option<&IncidentState> {
+        self.open_by_scope.get(scope).and_then(|id| self.known.get(id))
+    }
+
+    /// Open incidents of which no episode fires any more.
+    pub fn quiet(&self) -> impl Iterator<Item = &IncidentState> {
+        self.quiet.iter().filter_map(|id| self.known.get(id))
+    }
+
+    /// Where the newest analysis of a shard stands in the ledger, 0 where there is none.
+    pub fn last_analysis(&self, shard: Shard) -> u64 {
+        self.last_analysis.get(&shard).copied().unwrap_or(0)
+    }
+
+    pub(super) fn analysed(&mut self, shard: Shard, sequence: u64) {
+        self.last_analysis.insert(shard, sequence);
+    }
+
+    /// Takes in a revision; returns whether it was newer.
+    pub(super) fn apply(
+        &mut self,
+        record: &Record,
+        incident: &Arc<Incident>,
+        episodes: &mut Episodes,
+    ) -> bool {
+        let id = incident.id;
+        let state = match self.known.get_mut(&id) {
+            Some(state) if incident.rev <= state.incident.rev => return false,
+            Some(state) => {
+                state.incident = Arc::clone(incident);
+                state
+            }
+            None => self.known.entry(id).or_insert_with(|| IncidentState {
+                incident: Arc::clone(incident),
+                analysis: None,
+                first_stored_at: first_stored(incident, episodes).unwrap_or(record.stored_at),
+                stable_since: record.stored_at,
+                episodes: Vec::new(),
+                firing: BTreeSet::new(),
+                plans: Vec::new(),
+                reported: BTreeSet::new(),
+            }),
+        };
+        state.stable_since = record.stored_at;
+        state.reported.clear();
+        for episode in &incident.joined {
+            state.episodes.push(*episode);
+            if episodes.assign(*episode, id) {
+                state.firing.insert(*episode);
+            }
+        }
+        match incident.phase {
+            IncidentPhase::Open => {
+                self.open_by_scope.insert(incident.scope.clone(), id);
+                if state.firing.is_empty() {
+                    self.quiet.insert(id);
+                } else {
+                    self.quiet.remove(&id);
+                }
+            }
+            IncidentPhase::Closed => {
+                self.quiet.remove(&id);
+                if self.open_by_scope.get(&incident.scope) == Some(&id) {
+                    self.open_by_scope.remove(&incident.scope);
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn think(&mut self, _record: &Record, analysis: &Arc<Analysis>) {
+        if let Some(state) = self.known.get_mut(&analysis.incident) {
+            if state.analysis.as_ref().is_none_or(|known| known.incident_rev < analysis.incident_rev) {
+                state.analysis = Some(Arc::clone(analysis));
+            }
+        }
+    }
+
+    pub(super) fn resolved(&mut self, episode: EpisodeId, incident: Option<IncidentId>) {
+        let Some(id) = incident else { return };
+        if let Some(state) = self.known.get_mut(&id) {
+            state.firing.remove(&episode);
+            if state.firing.is_empty() && !state.is_closed() {
+                self.quiet.insert(id);
+            }
+        }
+    }
+
+    pub(super) fn planned(&mut self, incident: IncidentId, plan: PlanId) {
+        if let Some(state) = self.known.get_mut(&incident) {
+            state.plans.push(plan);
+        }
+    }
+
+    pub(super) fn reported(&mut self, incident: IncidentId, reason: Reason) {
+        if let Some(state) = self.known.get_mut(&incident) {
+            state.reported.insert(reason);
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: IncidentId) -> Vec<EpisodeId> {
+        self.known.remove(&id).map(|state| state.episodes).unwrap_or_default()
+    }
+}

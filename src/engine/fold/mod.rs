@@ -1,0 +1,197 @@
+//! The fold: the pure function from the ledger to the state that decisions read.
+//!
+//! Every deciding role keeps one, rebuilt at start. Applying a record twice, or an entry that is known under its id,
+//! changes nothing: first in the ledger wins. What is over is forgotten after a while of *ledger* time, so that two
+//! folds of the same records are equal whenever they were made.
+
+mod episodes;
+mod gate;
+mod incidents;
+mod learned;
+mod plans;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use episodes::{Episode, Episodes};
+pub use gate::{Gate, Refusal};
+pub use incidents::{IncidentState, Incidents};
+pub use learned::{Effectiveness, Learned};
+pub use plans::{Attempt, PlanState, Plans};
+
+use crate::model::{Admission, Basis, Entry, Generation, IncidentId, Mode, Record, Timestamp, Topic};
+
+/// How long what is over stays known. Longer than the server's duplicate window of ten minutes: past that window it is
+/// the fold that drops a repeated message.
+const FORGET_AFTER: Duration = Duration::from_mins(15);
+
+/// The state that the ledger amounts to, as far as it is still open.
+#[derive(Clone, Debug, Default)]
+pub struct Fold {
+    applied: u64,
+    stored_at: Timestamp,
+    /// The newest bundle that was announced.
+    announced: Option<(Generation, Arc<str>)>,
+    /// Violations.
+    pub episodes: Episodes,
+    /// Incidents and what is thought of them.
+    pub incidents: Incidents,
+    /// Plans and how far they have come.
+    pub plans: Plans,
+    /// What admission depends on.
+    pub gate: Gate,
+    /// What was learned from verdicts.
+    pub learned: Learned,
+    /// Entries that came under a known id with another body: counted, the first one counts.
+    conflicts: u64,
+    over: VecDeque<(Timestamp, IncidentId)>,
+}
+
+impl Fold {
+    /// Takes in a record; older ones than the last are ignored.
+    ///
+    /// A gap is the caller's mistake and leaves a fold that knows less than the ledger: whoever feeds it checks.
+    pub fn apply(&mut self, record: &Record) {
+        if record.sequence <= self.applied {
+            return;
+        }
+        self.applied = record.sequence;
+        // The ledger's clock may be set back; time in a fold does not run backwards.
+        self.stored_at = self.stored_at.max(record.stored_at);
+        match record.topic {
+            Topic::Analyses(shard) => self.incidents.analysed(shard, record.sequence),
+            Topic::Admission => self.gate.written(record.sequence),
+            // Copies for subscribers: what they say is in the analyses already.
+            Topic::Incidents(_) => return,
+            Topic::Violations(_)
+            | Topic::Plans
+            | Topic::Outcomes(_)
+            | Topic::Verdicts(_)
+            | Topic::Reports(_)
+            | Topic::Changes
+            | Topic::Control => {}
+        }
+        for entry in &record.batch.entries {
+            self.apply_entry(record, entry);
+        }
+        self.forget_what_is_over();
+    }
+
+    /// The last record that was taken in.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// The ledger's time of the last record.
+    pub fn stored_at(&self) -> Timestamp {
+        self.stored_at
+    }
+
+    /// The newest bundle that was announced: number and content hash.
+    pub fn announced(&self) -> Option<&(Generation, Arc<str>)> {
+        self.announced.as_ref()
+    }
+
+    /// Entries that came under a known id with another body.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
+    }
+
+    /// What a decision made now would be made from.
+    pub fn basis(&self, generation: Generation) -> Basis {
+        Basis { ledger: self.applied, generation }
+    }
+
+    fn apply_entry(&mut self, record: &Record, entry: &Entry) {
+        match entry {
+            Entry::Violation(violation) => {
+                if let Some(resolved) = self.episodes.apply((record.sequence, record.stored_at), violation) {
+                    self.incidents.resolved(resolved.0, resolved.1);
+                }
+            }
+            Entry::Incident(incident) => {
+                if self.incidents.apply(record, incident, &mut self.episodes) {
+                    self.note_if_over(incident.id);
+                }
+            }
+            Entry::Analysis(analysis) => self.incidents.think(record, analysis),
+            Entry::Plan(plan) => {
+                let added = self.plans.apply(record, plan);
+                self.conflicts += u64::from(added.is_err());
+                if added == Ok(true) {
+                    self.incidents.planned(plan.incident, plan.id);
+                }
+            }
+            Entry::Admission(admission) => self.apply_admission(record, admission),
+            Entry::Outcome(outcome) => self.conflicts += u64::from(self.plans.ended(outcome).is_err()),
+            Entry::Verdict(verdict) => match self.plans.judged(verdict) {
+                Ok(true) => self.learned.learn(record.stored_at, verdict),
+                Ok(false) => {}
+                Err(_) => self.conflicts += 1,
+            },
+            Entry::Report(report) => {
+                if let Some(plan) = report.plan {
+                    self.plans.reported(plan, report.reason);
+                }
+                if let Some(incident) = report.incident {
+                    self.incidents.reported(incident, report.reason);
+                }
+            }
+            // The rings of changes come with root-cause analysis; until then only people read them.
+            Entry::Change(_) => {}
+            Entry::Applied { generation, hash } => {
+                if self.announced.as_ref().is_none_or(|(known, _)| known < generation) {
+                    self.announced = Some((*generation, Arc::clone(hash)));
+                }
+            }
+        }
+    }
+
+    fn apply_admission(&mut self, record: &Record, admission: &Admission) {
+        match admission {
+            Admission::Intent(intent) => match self.plans.admitted(record, intent) {
+                Ok(true) => self.gate.admit(record.stored_at, intent),
+                Ok(false) => {}
+                Err(_) => self.conflicts += 1,
+            },
+            Admission::Release(release) => {
+                if self.plans.released(record.stored_at, release) {
+                    self.gate.released(release.plan);
+                    self.note_if_over(release.incident);
+                }
+            }
+            Admission::Halt { request, by, reason } => self.gate.halt(*request, by, reason),
+            Admission::Resume { request, .. } => self.gate.resume(*request),
+            Admission::Charter { generation } => self.gate.charter(*generation),
+        }
+    }
+
+    fn note_if_over(&mut self, incident: IncidentId) {
+        let closed = self.incidents.get(incident).is_some_and(IncidentState::is_closed);
+        let plans_over = self.plans.of(incident).all(|plan| plan.plan.mode == Mode::Shadow || plan.is_over());
+        if closed && plans_over {
+            self.over.push_back((self.stored_at, incident));
+        }
+    }
+
+    fn forget_what_is_over(&mut self) {
+        while let Some((over_at, incident)) = self.over.front().copied() {
+            if self.stored_at.saturating_since(over_at) < FORGET_AFTER {
+                break;
+            }
+            self.over.pop_front();
+            // A plan may have been made after the incident was noted: it is noted again when that plan is over.
+            let still_at_work =
+                self.plans.of(incident).any(|plan| plan.plan.mode == Mode::Auto && !plan.is_over());
+            if still_at_work {
+                continue;
+            }
+            for episode in self.incidents.forget(incident) {
+                self.episodes.forget(episode);
+            }
+            self.plans.forget(incident);
+        }
+        self.gate.forget_before(self.stored_at);
+    }
+}

@@ -1,0 +1,223 @@
+//! Plans and how far they have come: attempts, outcomes, verdict, end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{
+    ActionId, AttemptId, IncidentId, Intent, Mode, Outcome, OutcomeResult, Plan, PlanEnd, PlanId, Reason,
+    Record, Release, Timestamp, Verdict,
+};
+
+/// One try at an action.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The right to it; the first in the ledger under its id.
+    pub intent: Intent,
+    /// Where the intent stands in the ledger: the fencing token.
+    pub sequence: u64,
+    /// When the intent was recorded.
+    pub stored_at: Timestamp,
+    /// How it ended.
+    pub outcome: Option<Arc<Outcome>>,
+}
+
+/// A plan as far as the ledger tells it.
+#[derive(Clone, Debug)]
+pub struct PlanState {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Where it stands in the ledger.
+    pub sequence: u64,
+    /// When it was recorded.
+    pub stored_at: Timestamp,
+    /// The tries at each action, in order.
+    pub attempts: BTreeMap<ActionId, Vec<Attempt>>,
+    /// Whether it helped.
+    pub verdict: Option<Arc<Verdict>>,
+    /// How it ended, and when that was recorded.
+    pub release: Option<(PlanEnd, Timestamp)>,
+    /// Why something was not done about it.
+    pub reported: BTreeSet<Reason>,
+}
+
+impl PlanState {
+    /// Whether it gave back its part of the budget.
+    pub fn is_over(&self) -> bool {
+        self.release.is_some()
+    }
+
+    /// Whether any of its actions was admitted.
+    pub fn is_admitted(&self) -> bool {
+        !self.attempts.is_empty()
+    }
+
+    /// The last try at an action.
+    pub fn last_attempt(&self, action: ActionId) -> Option<&Attempt> {
+        self.attempts.get(&action).and_then(|attempts| attempts.last())
+    }
+
+    /// When the last step's effect ended, where all steps succeeded.
+    pub fn effect_ended(&self) -> Option<Timestamp> {
+        let mut ended = Timestamp::MIN;
+        for step in &self.plan.steps {
+            let outcome = self.last_attempt(step.id)?.outcome.as_ref()?;
+            if outcome.result != OutcomeResult::Succeeded {
+                return None;
+            }
+            ended = ended.max(outcome.ended_at);
+        }
+        Some(ended)
+    }
+
+    /// When the effect ended, where it is to be verified: all steps succeeded, and nothing was said about it yet.
+    pub fn awaits_verdict(&self) -> Option<Timestamp> {
+        if self.verdict.is_some() || self.is_over() { None } else { self.effect_ended() }
+    }
+}
+
+/// Something under a known id that is not what is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Conflict;
+
+/// All plans that are not forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct Plans {
+    known: BTreeMap<PlanId, PlanState>,
+    by_incident: BTreeMap<IncidentId, BTreeSet<(u32, PlanId)>>,
+    plan_of_attempt: BTreeMap<AttemptId, (PlanId, ActionId)>,
+    /// Plans that an executor has something to do about, in the order of the ledger.
+    live: BTreeSet<(u64, PlanId)>,
+}
+
+impl Plans {
+    /// A plan.
+    pub fn get(&self, id: PlanId) -> Option<&PlanState> {
+        self.known.get(&id)
+    }
+
+    /// Every plan, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &PlanState> {
+        self.known.values()
+    }
+
+    /// The plans of an incident, oldest generation first.
+    pub fn of(&self, incident: IncidentId) -> impl DoubleEndedIterator<Item = &PlanState> {
+        self.by_incident.get(&incident).into_iter().flatten().filter_map(|(_, id)| self.known.get(id))
+    }
+
+    /// Plans that an executor has something to do about, in the order of the ledger: plans to be carried out that are
+    /// not over, and shadow plans that nobody has spoken of.
+    pub fn live(&self) -> impl Iterator<Item = &PlanState> {
+        self.live.iter().filter_map(|(_, id)| self.known.get(id))
+    }
+
+    /// An attempt.
+    pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
+        let (plan, action) = self.plan_of_attempt.get(&id)?;
+        self.known.get(plan)?.attempts.get(action)?.iter().find(|attempt| attempt.intent.attempt == id)
+    }
+
+    /// Takes in a plan; `Ok(false)` where it was known.
+    pub(super) fn apply(&mut self, record: &Record, plan: &Arc<Plan>) -> Result<bool, Conflict> {
+        if let Some(known) = self.known.get(&plan.id) {
+            // When it was made is not what it says.
+            let same = known.plan.playbook == plan.playbook && known.plan.steps == plan.steps;
+            return if same { Ok(false) } else { Err(Conflict) };
+        }
+        self.by_incident.entry(plan.incident).or_default().insert((plan.generation, plan.id));
+        self.live.insert((record.sequence, plan.id));
+        self.known.insert(
+            plan.id,
+            PlanState {
+                plan: Arc::clone(plan),
+                sequence: record.sequence,
+                stored_at: record.stored_at,
+                attempts: BTreeMap::new(),
+                verdict: None,
+                release: None,
+                reported: BTreeSet::new(),
+            },
+        );
+        Ok(true)
+    }
+
+    /// Takes in an intent; `Ok(false)` where its plan is not known.
+    pub(super) fn admitted(&mut self, record: &Record, intent: &Intent) -> Result<bool, Conflict> {
+        let Some(state) = self.known.get_mut(&intent.plan) else { return Ok(false) };
+        let attempts = state.attempts.entry(intent.action).or_default();
+        if let Some(known) = attempts.iter().find(|known| known.intent.attempt == intent.attempt) {
+            return if known.intent == *intent { Ok(false) } else { Err(Conflict) };
+        }
+        attempts.push(Attempt {
+            intent: intent.clone(),
+            sequence: record.sequence,
+            stored_at: record.stored_at,
+            outcome: None,
+        });
+        self.plan_of_attempt.insert(intent.attempt, (intent.plan, intent.action));
+        Ok(true)
+    }
+
+    /// Takes in how an attempt ended.
+    pub(super) fn ended(&mut self, outcome: &Arc<Outcome>) -> Result<bool, Conflict> {
+        let found = self
+            .known
+            .get_mut(&outcome.plan)
+            .and_then(|state| state.attempts.get_mut(&outcome.action))
+            .and_then(|attempts| attempts.iter_mut().find(|known| known.intent.attempt == outcome.attempt));
+        let Some(attempt) = found else { return Ok(false) };
+        match &attempt.outcome {
+            None => {
+                attempt.outcome = Some(Arc::clone(outcome));
+                Ok(true)
+            }
+            Some(known) if known.result == outcome.result => Ok(false),
+            Some(_) => Err(Conflict),
+        }
+    }
+
+    /// Takes in a verdict; `Ok(true)` where it is the plan's first.
+    pub(super) fn judged(&mut self, verdict: &Arc<Verdict>) -> Result<bool, Conflict> {
+        let Some(state) = self.known.get_mut(&verdict.plan) else { return Ok(false) };
+        match &state.verdict {
+            None => {
+                state.verdict = Some(Arc::clone(verdict));
+                Ok(true)
+            }
+            Some(known) if known.kind == verdict.kind => Ok(false),
+            Some(_) => Err(Conflict),
+        }
+    }
+
+    /// Takes in the end of a plan; whether it was its first.
+    pub(super) fn released(&mut self, stored_at: Timestamp, release: &Release) -> bool {
+        match self.known.get_mut(&release.plan) {
+            Some(state) if state.release.is_none() => {
+                state.release = Some((release.end, stored_at));
+                self.live.remove(&(state.sequence, release.plan));
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    pub(super) fn reported(&mut self, plan: PlanId, reason: Reason) {
+        if let Some(state) = self.known.get_mut(&plan) {
+            state.reported.insert(reason);
+            if state.plan.mode == Mode::Shadow && reason == Reason::Shadow {
+                self.live.remove(&(state.sequence, plan));
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, incident: IncidentId) {
+        for (_, plan) in self.by_incident.remove(&incident).unwrap_or_default() {
+            if let Some(state) = self.known.remove(&plan) {
+                self.live.remove(&(state.sequence, plan));
+                for attempt in state.attempts.values().flatten() {
+                    self.plan_of_attempt.remove(&attempt.intent.attempt);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The deciding core: pure, synchronous, deterministic. Time and knowledge are arguments, decisions are returned values.
+//!
+//! Nothing here does IO, asks a clock, draws a number or awaits. Whoever runs a core (live, in a replay or in a
+//! simulation) carries out its steps and feeds the answers back in.
+
+pub mod analyze;
+pub mod configuration;
+pub mod core;
+pub mod execute;
+pub mod fold;
+pub mod outbox;
+pub mod plan;
+
+pub use configuration::Configuration;
+pub use core::{
+    Act, Acted, Ask, Core, Delivery, Done, Emit, Input, Intake, Lease, Published, Step, Ticket, Token, Work,
+};

@@ -1,0 +1,556 @@
+//! A world in one thread on virtual time: the ledger in memory, the roles' cores, and weather between them.
+//!
+//! In calm weather it is the replay: everything arrives at once and in order. In a storm it is the simulation: messages
+//! are late, lost, doubled and out of order, processes die and come back. The cores are the ones of production, and so
+//! is the order of each step: decide, publish, settle last.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bus::memory::{Filter, MemoryLedger, Queue};
+use crate::engine::core::Unanswered;
+use crate::engine::{
+    Act, Acted, Ask, Core, Delivery, Done, Emit, Input, Intake, Lease, Published, Step, Ticket, Token, Work,
+};
+use crate::model::{OutcomeResult, Timestamp};
+
+/// After it a request without an answer has timed out, as in the live runner.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Deliveries taken from a shared queue at once, as in the live runner.
+const WORK_BATCH_MAX: usize = 256;
+/// Acknowledgement wait of shared queues, as in the live runner.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Deliveries a shared queue may have unsettled, as in the live runner.
+const ACK_PENDING_MAX: usize = 4_096;
+
+/// A way that something goes in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// A publish on its way to the ledger.
+    Publish,
+    /// The ledger's answer on its way back.
+    Answer,
+    /// Records on the ordered feed.
+    Feed,
+    /// Deliveries of a shared queue.
+    Work,
+    /// A settlement on its way to the queue.
+    Settle,
+    /// From the decision to act to the call, and from the call to its answer.
+    Effect,
+}
+
+/// What can go wrong between the roles.
+pub trait Weather {
+    /// How long this takes.
+    fn delay(&mut self, hop: Hop) -> Duration;
+    /// Whether it is lost.
+    fn is_lost(&mut self, hop: Hop) -> bool;
+    /// How many of those that are there are taken now, at least 1.
+    fn take(&mut self, available: usize) -> usize;
+    /// Puts deliveries into another order.
+    fn shuffle(&mut self, deliveries: &mut Vec<Delivery>);
+}
+
+/// Everything arrives at once, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Calm;
+
+impl Weather for Calm {
+    fn delay(&mut self, _hop: Hop) -> Duration {
+        Duration::ZERO
+    }
+
+    fn is_lost(&mut self, _hop: Hop) -> bool {
+        false
+    }
+
+    fn take(&mut self, available: usize) -> usize {
+        available
+    }
+
+    fn shuffle(&mut self, _deliveries: &mut Vec<Delivery>) {}
+}
+
+/// A process of a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberId(usize);
+
+/// Makes the core of a member, anew with each start; the number counts its starts.
+pub type MakeCore<'a> = Box<dyn Fn(u64) -> Box<dyn Core + 'a> + 'a>;
+
+/// What the managed resource does when it is called: how the attempt ended, and what it said.
+pub type Target<'a> = Box<dyn FnMut(Timestamp, &Act) -> (OutcomeResult, Arc<str>) + 'a>;
+
+struct Member<'a> {
+    make: MakeCore<'a>,
+    core: Option<Box<dyn Core + 'a>>,
+    /// Counts the starts; what was meant for an earlier one does not reach this one.
+    start: u64,
+    /// How far its clock is off, in milliseconds.
+    skew_millis: i64,
+    queue: Option<Arc<str>>,
+    takes_intake: Option<fn(&Intake) -> bool>,
+    fed: u64,
+    tokens: BTreeMap<Token, Source>,
+    last_token: u64,
+    waiting: BTreeSet<Ticket>,
+    wake_at: Option<Timestamp>,
+    /// When it looks next, and at what.
+    scheduled: BTreeMap<Poll, Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Ledger(u64),
+    Intake(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Poll {
+    Feed,
+    Work,
+}
+
+enum Event {
+    /// From outside, or an answer: for the core as it is.
+    Give(MemberId, u64, Box<Input>),
+    Poll(MemberId, u64, Poll),
+    Wake(MemberId, u64),
+    Arrive(MemberId, u64, Box<Emit>, bool),
+    Answer(MemberId, u64, Ticket, Published),
+    Settle(MemberId, Source, Done),
+    Call(MemberId, u64, Box<Act>),
+    Intake(Box<Intake>),
+}
+
+/// Outside comes before inside at the same instant: what arrives together is decided on together.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    at: Timestamp,
+    inside: bool,
+    order: u64,
+}
+
+/// See the module.
+pub struct World<'a, W> {
+    now: Timestamp,
+    weather: W,
+    ledger: MemoryLedger,
+    intake: Vec<(Timestamp, Arc<Intake>)>,
+    intake_queues: BTreeMap<MemberId, Queue>,
+    members: Vec<Member<'a>>,
+    events: BTreeMap<u64, Event>,
+    places: BinaryHeap<Reverse<(Place, u64)>>,
+    scheduled: u64,
+    target: Target<'a>,
+}
+
+impl<'a, W: Weather> World<'a, W> {
+    /// An empty world.
+    pub fn new(now: Timestamp, weather: W, target: Target<'a>) -> Self {
+        Self {
+            now,
+            weather,
+            ledger: MemoryLedger::default(),
+            intake: Vec::new(),
+            intake_queues: BTreeMap::new(),
+            members: Vec::new(),
+            events: BTreeMap::new(),
+            places: BinaryHeap::new(),
+            scheduled: 0,
+            target,
+        }
+    }
+
+    /// Adds a process; `queue` is the shared queue it takes work from, which is created with its first member.
+    pub fn join(
+        &mut self,
+        queue: Option<(&str, Filter)>,
+        takes_intake: Option<fn(&Intake) -> bool>,
+        make: MakeCore<'a>,
+    ) -> MemberId {
+        let id = MemberId(self.members.len());
+        let queue = queue.map(|(name, filter)| {
+            let name: Arc<str> = name.into();
+            self.ledger.create_consumer(&name, filter, Queue::new(ACK_WAIT, ACK_PENDING_MAX));
+            name
+        });
+        if takes_intake.is_some() {
+            self.intake_queues.insert(id, Queue::new(ACK_WAIT, ACK_PENDING_MAX));
+        }
+        let core = Some(make(0));
+        self.members.push(Member {
+            make,
+            core,
+            start: 0,
+            skew_millis: 0,
+            queue,
+            takes_intake,
+            fed: 0,
+            tokens: BTreeMap::new(),
+            last_token: 0,
+            waiting: BTreeSet::new(),
+            wake_at: None,
+            scheduled: BTreeMap::new(),
+        });
+        self.poll(id);
+        id
+    }
+
+    /// Sets a member's clock off.
+    pub fn skew(&mut self, member: MemberId, millis: i64) {
+        self.members[member.0].skew_millis = millis;
+    }
+
+    /// Gives a member something from outside at a time.
+    pub fn give(&mut self, at: Timestamp, member: MemberId, input: Input) {
+        let start = self.members[member.0].start;
+        self.schedule_outside(at, Event::Give(member, start, Box::new(input)));
+    }
+
+    /// Puts something into the intake at a time.
+    pub fn take_in(&mut self, at: Timestamp, intake: Intake) {
+        self.schedule_outside(at, Event::Intake(Box::new(intake)));
+    }
+
+    /// Says which leases a member holds; lost where the member does not live.
+    pub fn lease(&mut self, member: MemberId, leases: Vec<Lease>) {
+        self.hand(member, Input::Leases(leases));
+    }
+
+    /// Ends a process where it stands: all it had in memory is gone.
+    pub fn kill(&mut self, member: MemberId) {
+        let member = &mut self.members[member.0];
+        member.core = None;
+        member.start += 1;
+        member.tokens.clear();
+        member.waiting.clear();
+        member.scheduled.clear();
+        member.wake_at = None;
+        member.fed = 0;
+    }
+
+    /// Starts a process anew.
+    pub fn restart(&mut self, id: MemberId) {
+        let member = &mut self.members[id.0];
+        member.core = Some((member.make)(member.start));
+        self.poll(id);
+    }
+
+    /// A member's own time at a time of the world.
+    pub fn local(&self, member: MemberId, at: Timestamp) -> Timestamp {
+        local(at, self.members[member.0].skew_millis)
+    }
+
+    /// Whether a process lives.
+    pub fn lives(&self, member: MemberId) -> bool {
+        self.members[member.0].core.is_some()
+    }
+
+    /// Lets everything happen up to and including a time.
+    pub fn run_until(&mut self, until: Timestamp) {
+        loop {
+            self.schedule_redeliveries();
+            let next = self.places.peek().map(|Reverse((place, _))| place.at);
+            let Some(at) = next.filter(|at| *at <= until) else { break };
+            self.now = self.now.max(at);
+            if let Some(Reverse((_, key))) = self.places.pop() {
+                if let Some(event) = self.events.remove(&key) {
+                    self.happen(event);
+                }
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// When something happens next, if anything does.
+    pub fn next_event(&self) -> Option<Timestamp> {
+        self.places.peek().map(|Reverse((place, _))| place.at)
+    }
+
+    /// The time in this world.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &MemoryLedger {
+        &self.ledger
+    }
+
+    /// The weather.
+    pub fn weather(&mut self) -> &mut W {
+        &mut self.weather
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Give(member, start, input) => {
+                // Outside does not know that a process was started anew; an answer is for the one that asked.
+                if self.is_start(member, start) || matches!(*input, Input::Frame(_) | Input::Table(_)) {
+                    self.hand(member, *input);
+                }
+            }
+            Event::Poll(member, start, poll) => {
+                let now = self.now;
+                let due = self.members[member.0].scheduled.get(&poll).is_some_and(|at| *at <= now);
+                if self.is_start(member, start) && due {
+                    self.members[member.0].scheduled.remove(&poll);
+                    match poll {
+                        Poll::Feed => self.feed(member),
+                        Poll::Work => self.work(member),
+                    }
+                }
+            }
+            Event::Wake(id, start) => {
+                let (now, member) = (self.now, &mut self.members[id.0]);
+                if member.start == start && member.wake_at.is_some_and(|at| at <= now) {
+                    member.wake_at = None;
+                    let local = local(now, member.skew_millis);
+                    let step = member.core.as_mut().map(|core| core.tick(local));
+                    step.into_iter().for_each(|step| self.perform(id, step));
+                }
+            }
+            Event::Arrive(member, start, emit, answer_lost) => {
+                let result = self.ledger.publish(self.now, emit.topic, &emit.batch, emit.expected_last);
+                (0..self.members.len()).for_each(|id| self.poll(MemberId(id)));
+                if !answer_lost {
+                    let delay = self.weather.delay(Hop::Answer);
+                    self.schedule(delay, Event::Answer(member, start, emit.ticket, result));
+                }
+            }
+            Event::Answer(member, start, ticket, result) => {
+                if self.is_start(member, start) && self.members[member.0].waiting.remove(&ticket) {
+                    self.hand(member, Input::Published { ticket, result });
+                }
+            }
+            Event::Settle(member, source, done) => self.settle(member, source, &done),
+            Event::Call(member, start, act) => self.call(member, start, *act),
+            Event::Intake(intake) => {
+                self.intake.push((self.now, Arc::new(*intake)));
+                (0..self.members.len()).for_each(|id| self.poll(MemberId(id)));
+            }
+        }
+    }
+
+    fn hand(&mut self, id: MemberId, input: Input) {
+        let member = &mut self.members[id.0];
+        let local = local(self.now, member.skew_millis);
+        if let Some(core) = member.core.as_mut() {
+            let step = core.handle(local, input);
+            self.perform(id, step);
+        }
+    }
+
+    fn feed(&mut self, id: MemberId) {
+        let records = self.ledger.read_from(self.members[id.0].fed + 1);
+        if records.is_empty() {
+            return;
+        }
+        let taken = self.weather.take(records.len()).clamp(1, records.len());
+        let more = taken < records.len();
+        let records = records[..taken].to_vec();
+        self.members[id.0].fed += taken as u64;
+        self.hand(id, Input::Ledger(records));
+        if more {
+            self.poll(id);
+        }
+    }
+
+    fn work(&mut self, id: MemberId) {
+        let mut deliveries = Vec::new();
+        if let Some(queue) = self.members[id.0].queue.clone() {
+            let max = self.weather.take(WORK_BATCH_MAX).clamp(1, WORK_BATCH_MAX);
+            for (record, delivered) in self.ledger.pull(self.now, &queue, max) {
+                let token = self.members[id.0].token(Source::Ledger(record.sequence));
+                deliveries.push(Delivery { token, delivered, work: Work::Record(record) });
+            }
+        }
+        if let (Some(queue), Some(takes)) = (self.intake_queues.get_mut(&id), self.members[id.0].takes_intake)
+        {
+            let intake = &self.intake;
+            let at = |sequence: u64| intake.get(usize::try_from(sequence).ok()?.checked_sub(1)?);
+            let matches = |sequence| at(sequence).is_some_and(|(_, intake)| takes(intake));
+            for (sequence, delivered) in queue.pull(self.now, WORK_BATCH_MAX, intake.len() as u64, matches) {
+                let Some((stored_at, intake)) = at(sequence) else { continue };
+                let (stored_at, intake) = (*stored_at, Intake::clone(intake));
+                let token = self.members[id.0].token(Source::Intake(sequence));
+                deliveries.push(Delivery {
+                    token,
+                    delivered,
+                    work: Work::Intake { sequence, stored_at, intake },
+                });
+            }
+        }
+        if !deliveries.is_empty() {
+            self.weather.shuffle(&mut deliveries);
+            self.hand(id, Input::Work(deliveries));
+            self.poll(id);
+        }
+    }
+
+    /// Carries out a step in its order: publish, ask, settle.
+    fn perform(&mut self, id: MemberId, step: Step) {
+        let start = self.members[id.0].start;
+        for emit in step.emit {
+            self.members[id.0].waiting.insert(emit.ticket);
+            let (lost, answer_lost) = (self.weather.is_lost(Hop::Publish), self.weather.is_lost(Hop::Answer));
+            if lost || answer_lost {
+                self.schedule(ANSWER_TIMEOUT, Event::Answer(id, start, emit.ticket, Published::TimedOut));
+            }
+            if !lost {
+                let delay = self.weather.delay(Hop::Publish);
+                self.schedule(delay, Event::Arrive(id, start, Box::new(emit), answer_lost));
+            }
+        }
+        for ask in step.ask {
+            self.answer(id, start, ask);
+        }
+        for (token, done) in step.done {
+            // A settlement that is lost leaves the delivery out: it comes again.
+            let source = self.members[id.0].tokens.remove(&token);
+            if let Some(source) = source.filter(|_| !self.weather.is_lost(Hop::Settle)) {
+                let delay = self.weather.delay(Hop::Settle);
+                self.schedule(delay, Event::Settle(id, source, done));
+            }
+        }
+        if let Some(at) = step.wake_at {
+            let member = &mut self.members[id.0];
+            let world = local(at, -member.skew_millis);
+            debug_assert!(world > self.now, "a core wants to be woken at {world}, and it is {}", self.now);
+            let at = world.max(self.now + Duration::from_millis(1));
+            if member.wake_at.is_none_or(|known| at < known) {
+                member.wake_at = Some(at);
+                self.schedule(at.saturating_since(self.now), Event::Wake(id, start));
+            }
+        }
+    }
+
+    fn answer(&mut self, id: MemberId, start: u64, ask: Ask) {
+        match ask {
+            Ask::ReadBack { ticket, topic, sequence } => {
+                let lost = self.weather.is_lost(Hop::Answer);
+                let delay = if lost { ANSWER_TIMEOUT } else { self.weather.delay(Hop::Answer) };
+                let record = match sequence {
+                    Some(sequence) => self.ledger.get(sequence),
+                    None => self.ledger.last_on(topic),
+                };
+                let found = if lost { Err(Unanswered) } else { Ok(record.cloned()) };
+                let input = Input::ReadBack { ticket, found };
+                self.schedule(delay, Event::Give(id, start, Box::new(input)));
+            }
+            Ask::Act(act) => {
+                let delay = self.weather.delay(Hop::Effect);
+                self.schedule(delay, Event::Call(id, start, act));
+            }
+            // Tables are given by the scenario.
+            Ask::Table { .. } => {}
+        }
+    }
+
+    /// The call of the managed resource, as the actuator makes it: not by a dead process, not without the lease.
+    fn call(&mut self, id: MemberId, start: u64, act: Act) {
+        if !self.is_start(id, start) {
+            return;
+        }
+        let local = local(self.now, self.members[id.0].skew_millis);
+        let mut outcome = act.outcome.clone();
+        outcome.started_at = local;
+        outcome.ended_at = local;
+        if local >= act.not_after {
+            outcome.output = "the lease had ended before the call: not started".into();
+        } else {
+            (outcome.result, outcome.output) = (self.target)(self.now, &act);
+        }
+        let delay = self.weather.delay(Hop::Effect);
+        let input = Input::Acted(Acted { attempt: act.attempt, outcome });
+        self.schedule(delay, Event::Give(id, start, Box::new(input)));
+    }
+
+    fn settle(&mut self, member: MemberId, source: Source, done: &Done) {
+        let now = self.now;
+        match source {
+            Source::Ledger(sequence) => {
+                let queue = self.members[member.0].queue.clone();
+                if let Some(queue) = queue.and_then(|name| self.ledger.queue(&name)) {
+                    queue.settle(now, sequence, done);
+                }
+            }
+            Source::Intake(sequence) => {
+                if let Some(queue) = self.intake_queues.get_mut(&member) {
+                    queue.settle(now, sequence, done);
+                }
+            }
+        }
+        self.poll(member);
+    }
+
+    /// Lets a member look at the feed and its queue, unless it is about to.
+    fn poll(&mut self, id: MemberId) {
+        let member = &mut self.members[id.0];
+        if member.core.is_none() {
+            return;
+        }
+        for (poll, hop) in [(Poll::Feed, Hop::Feed), (Poll::Work, Hop::Work)] {
+            let delay = self.weather.delay(hop);
+            self.look(id, poll, self.now + delay);
+        }
+    }
+
+    fn look(&mut self, id: MemberId, poll: Poll, at: Timestamp) {
+        let member = &mut self.members[id.0];
+        if member.scheduled.get(&poll).is_none_or(|known| at < *known) {
+            member.scheduled.insert(poll, at);
+            let start = member.start;
+            self.schedule(at.saturating_since(self.now), Event::Poll(id, start, poll));
+        }
+    }
+
+    /// A queue delivers again by itself: whoever lives and takes from it has a look then.
+    fn schedule_redeliveries(&mut self) {
+        for id in 0..self.members.len() {
+            if !self.lives(MemberId(id)) {
+                continue;
+            }
+            let queue = self.members[id].queue.clone();
+            let due = queue.and_then(|name| self.ledger.queue(&name)?.next_redelivery());
+            let due_intake = self.intake_queues.get(&MemberId(id)).and_then(Queue::next_redelivery);
+            if let Some(due) = [due, due_intake].into_iter().flatten().min() {
+                self.look(MemberId(id), Poll::Work, due.max(self.now));
+            }
+        }
+    }
+
+    fn is_start(&self, member: MemberId, start: u64) -> bool {
+        self.members[member.0].start == start && self.lives(member)
+    }
+
+    fn schedule(&mut self, after: Duration, event: Event) {
+        self.put(Place { at: self.now + after, inside: true, order: self.scheduled }, event);
+    }
+
+    fn schedule_outside(&mut self, at: Timestamp, event: Event) {
+        self.put(Place { at: at.max(self.now), inside: false, order: self.scheduled }, event);
+    }
+
+    fn put(&mut self, place: Place, event: Event) {
+        self.events.insert(self.scheduled, event);
+        self.places.push(Reverse((place, self.scheduled)));
+        self.scheduled += 1;
+    }
+}
+
+impl Member<'_> {
+    fn token(&mut self, source: Source) -> Token {
+        self.last_token += 1;
+        self.tokens.insert(Token(self.last_token), source);
+        Token(self.last_token)
+    }
+}
+
+fn local(at: Timestamp, skew_millis: i64) -> Timestamp {
+    Timestamp::from_millis(at.as_millis().saturating_add(skew_millis))
+}

@@ -1,0 +1,9 @@
+//! The bus against a real `nats-server`: each test has its own.
+#![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails at that line")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod connecting;
+mod ledger;
+mod topology;

@@ -1,0 +1,75 @@
+//! The loop in a bad world: every seed is a world in which messages are late, lost, doubled and out of order, and
+//! processes die and come back. Whatever happens, no violation is lost, no effect repeated, no budget exceeded, no
+//! incident split.
+//!
+//! A failure prints its seed; `HOMEOSTAT_SEED=n cargo test --test simulation` runs that one alone and tells its story.
+
+mod invariants;
+mod saboteur;
+mod scenario;
+mod storm;
+
+use saboteur::Sabotage;
+
+/// Seeds of one run; the issue of a budget is a few minutes in a debug build on two cores.
+const SEEDS: u64 = 1_000;
+/// Seeds within which each deliberate bug has to be found.
+const SEEDS_WITH_SABOTAGE: u64 = 300;
+
+#[test]
+fn no_seed_loses_a_violation_repeats_an_effect_exceeds_a_budget_or_splits_an_incident() {
+    let (mut effects, mut kills, mut in_doubt) = (0, 0, 0);
+    for seed in seeds() {
+        let told = scenario::run(seed, Sabotage::None);
+        if let Err(broken) = invariants::check(&told) {
+            panic!("seed {seed}: {broken}\nrun it alone with HOMEOSTAT_SEED={seed}\n{}", told.story());
+        }
+        effects += told.effects.len();
+        kills += told.kills;
+        in_doubt += told.in_doubt();
+    }
+    // A simulation in which nothing happens proves nothing.
+    assert!(effects > 0 && kills > 0, "{effects} effects, {kills} kills, {in_doubt} attempts in doubt");
+    println!("{effects} effects, {kills} kills, {in_doubt} attempts in doubt");
+}
+
+#[test]
+fn acknowledging_first_is_caught() {
+    assert_caught(Sabotage::AckFirst);
+}
+
+#[test]
+fn writing_without_compare_and_set_is_caught() {
+    assert_caught(Sabotage::NoCompareAndSet);
+}
+
+#[test]
+fn acting_on_a_duplicate_acknowledgement_is_caught() {
+    assert_caught(Sabotage::TrustDuplicates);
+}
+
+#[test]
+fn a_seed_tells_the_same_story_twice() {
+    for seed in 0..20 {
+        assert_eq!(scenario::run(seed, Sabotage::None).story(), scenario::run(seed, Sabotage::None).story());
+    }
+}
+
+fn assert_caught(sabotage: Sabotage) {
+    let caught = (0..SEEDS_WITH_SABOTAGE).find_map(|seed| {
+        let told = scenario::run(seed, sabotage);
+        invariants::check(&told).err().map(|broken| (seed, broken))
+    });
+    match caught {
+        Some((seed, broken)) => println!("{sabotage:?} is caught by seed {seed}: {broken}"),
+        None => panic!("{sabotage:?} is not caught within {SEEDS_WITH_SABOTAGE} seeds"),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration to read its environment for it")]
+fn seeds() -> std::ops::Range<u64> {
+    match std::env::var("HOMEOSTAT_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => 0..SEEDS,
+    }
+}
