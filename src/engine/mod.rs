@@ -10,6 +10,7 @@ pub mod execute;
 pub mod fold;
 pub mod outbox;
 pub mod plan;
+pub mod promql;
 
 pub use configuration::Configuration;
 pub use core::{
