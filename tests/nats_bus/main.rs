@@ -7,3 +7,4 @@ mod support;
 mod connecting;
 mod ledger;
 mod topology;
+mod work;
