@@ -6,5 +6,6 @@ mod support;
 
 mod connecting;
 mod ledger;
+mod samples;
 mod topology;
 mod work;
