@@ -5,6 +5,7 @@
 mod support;
 
 mod connecting;
+mod lease;
 mod ledger;
 mod samples;
 mod topology;

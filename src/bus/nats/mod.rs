@@ -11,6 +11,7 @@ mod dead_letter;
 mod difference;
 mod events;
 mod feed;
+mod lease;
 mod ledger;
 mod publish;
 mod pull;
@@ -26,6 +27,7 @@ pub use dead_letter::{CAUSE_HEADER, DELIVERED_HEADER, DeadLetters, SEQUENCE_HEAD
 pub use difference::Difference;
 pub use events::{Counts, Events, Link};
 pub use feed::{Feed, FeedError};
+pub use lease::{Acquired, Holder, Lease, LeaseError, Leases};
 pub use ledger::Ledger;
 pub use publish::Publisher;
 pub use samples::{ListenError, Listener, Outbox, OutboxCounts, Pump, outbox};
