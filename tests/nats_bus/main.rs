@@ -7,6 +7,8 @@ mod support;
 mod connecting;
 mod lease;
 mod ledger;
+mod objects;
 mod samples;
+mod service;
 mod topology;
 mod work;
