@@ -5,6 +5,7 @@
 mod support;
 
 mod connecting;
+mod identity;
 mod lease;
 mod ledger;
 mod objects;
