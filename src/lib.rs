@@ -1,6 +1,19 @@
 //! Homeostat closes the loop: metric samples in, *verified* fixes out, over NATS.
 
+pub mod actuator;
 pub mod bus;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
 pub mod engine;
+pub mod http;
+pub mod ingest;
 pub mod model;
+pub mod producer;
 pub mod role;
+pub mod store;
+pub mod telemetry;
+pub mod wire;
+
+pub use producer::{Producer, ProducerError};

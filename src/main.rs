@@ -1,2 +1,7 @@
-//! Homeostat.
-fn main() {}
+//! The `homeostat` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    homeostat::cli::main()
+}

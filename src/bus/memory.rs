@@ -146,9 +146,9 @@ impl MemoryLedger {
         let records = &self.records;
         let matches = |sequence| record_at(records, sequence).is_some_and(|it| (consumer.filter)(it.topic));
         let taken = consumer.queue.pull(now, max, records.len() as u64, matches);
-        let records = taken.into_iter().filter_map(|(sequence, delivered)| {
-            Some((Arc::clone(record_at(records, sequence)?), delivered))
-        });
+        let records = taken
+            .into_iter()
+            .filter_map(|(sequence, delivered)| Some((Arc::clone(record_at(records, sequence)?), delivered)));
         records.collect()
     }
 

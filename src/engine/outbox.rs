@@ -227,7 +227,7 @@ pub struct Decision<'a> {
 }
 
 /// The id of a message: a function of what its entries are about, and of nothing that two deciders could differ in.
-fn message_id(entries: &[Entry]) -> MessageId {
+pub fn message_id(entries: &[Entry]) -> MessageId {
     let mut parts: Vec<u128> = Vec::with_capacity(entries.len());
     for entry in entries {
         let part = match entry {

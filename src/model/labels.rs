@@ -1,6 +1,6 @@
 //! Label sets, which name series, violations and scopes, and the sample that carries one.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use super::Timestamp;
@@ -129,6 +129,12 @@ impl Labels {
         Ok(Self(pairs.into()))
     }
 
+    /// Where the set lives in memory: equal for clones of one set, and unique only while one of them lives. For
+    /// caches that would otherwise hash the text of every label for every sample.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).cast::<Pair>().addr()
+    }
+
     /// Whether every label of `other` is here with the same value.
     pub fn contains_all(&self, other: &Self) -> bool {
         other.iter().all(|(name, value)| self.get(name) == Some(value))
@@ -142,18 +148,33 @@ impl Default for Labels {
 }
 
 impl fmt::Display for Labels {
-    /// PromQL notation: `up{job="api"}`.
+    /// PromQL notation: `up{job="api"}`, or `{"my.metric",job="api"}` where the name is not an identifier.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.metric_name();
-        f.write_str(name.unwrap_or(""))?;
-        let mut rest = self.iter().filter(|(label, _)| *label != METRIC_NAME).peekable();
-        if rest.peek().is_none() {
-            return if name.is_some() { Ok(()) } else { f.write_str("{}") };
+        let (plain, quoted) = match self.metric_name() {
+            Some(name) if is_metric_name(name) => (Some(name), None),
+            other => (None, other),
+        };
+        if let Some(name) = plain {
+            f.write_str(name)?;
+            if self.len() == 1 {
+                return Ok(());
+            }
         }
         f.write_str("{")?;
         let mut comma = "";
-        for (label, value) in rest {
-            write!(f, "{comma}{label}={value:?}")?;
+        if let Some(name) = quoted {
+            write_quoted(f, name)?;
+            comma = ",";
+        }
+        for (label, value) in self.iter().filter(|(label, _)| *label != METRIC_NAME) {
+            f.write_str(comma)?;
+            if is_label_name(label) {
+                f.write_str(label)?;
+            } else {
+                write_quoted(f, label)?;
+            }
+            f.write_str("=")?;
+            write_quoted(f, value)?;
             comma = ",";
         }
         f.write_str("}")
@@ -175,6 +196,36 @@ pub struct Sample {
     pub at: Timestamp,
     /// The reading; NaN and infinities are readings too.
     pub value: f64,
+}
+
+/// Whether PromQL takes the name without quotes: `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+pub fn is_metric_name(name: &str) -> bool {
+    is_identifier(name, |byte| byte == b':')
+}
+
+/// Whether PromQL takes the label's name without quotes: `[a-zA-Z_][a-zA-Z0-9_]*`.
+pub fn is_label_name(name: &str) -> bool {
+    is_identifier(name, |_| false)
+}
+
+fn is_identifier(name: &str, also: impl Fn(u8) -> bool) -> bool {
+    let starts_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    starts_well && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || also(byte))
+}
+
+/// A PromQL string. Control characters are escaped too, so that no label can drive a terminal.
+fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_str("\"")?;
+    for character in text.chars() {
+        match character {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            control if control.is_control() => write!(f, "\\u{:04x}", u32::from(control))?,
+            plain => f.write_char(plain)?,
+        }
+    }
+    f.write_str("\"")
 }
 
 fn check_pair(name: &str, value: &str) -> Result<(), LabelsError> {
@@ -218,7 +269,11 @@ mod tests {
     fn text_is_promql_notation() {
         assert_eq!(labels(&[(METRIC_NAME, "up"), ("job", "a\"b")]).to_string(), r#"up{job="a\"b"}"#);
         assert_eq!(labels(&[(METRIC_NAME, "up")]).to_string(), "up");
+        assert_eq!(labels(&[("job", "a")]).to_string(), r#"{job="a"}"#);
         assert_eq!(Labels::empty().to_string(), "{}");
+        let odd = labels(&[(METRIC_NAME, "my.metric"), ("k8s.pod", "a\n\u{1b}\\é")]);
+        assert_eq!(odd.to_string(), r#"{"my.metric","k8s.pod"="a\n\u001b\\é"}"#);
+        assert_eq!(labels(&[(METRIC_NAME, "my.metric")]).to_string(), r#"{"my.metric"}"#);
     }
 
     #[test]

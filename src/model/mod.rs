@@ -40,7 +40,9 @@ pub use id::{
     ActionId, AnalysisId, AttemptId, ChangeId, EpisodeId, IdError, IncidentId, MessageId, PlanId, ReportId,
 };
 pub use incident::{Incident, IncidentPhase};
-pub use labels::{LABELS_PER_SERIES_MAX, Labels, LabelsError, METRIC_NAME, Sample};
+pub use labels::{
+    LABELS_PER_SERIES_MAX, Labels, LabelsError, METRIC_NAME, Sample, is_label_name, is_metric_name,
+};
 pub use outcome::{Outcome, OutcomeResult};
 pub use plan::Plan;
 pub use playbook::{Answer, Playbook, PlaybookError, StepTemplate, Verification};

@@ -1,7 +1,7 @@
 //! Templates: texts with places for labels and the value, in the notation of Prometheus' rule files.
 //!
-//! The first set: `{{ $labels.name }}`, `{{ $value }}` (also `.Labels.name`, `.Value`), and behind a `|` one or more of
-//! `humanize`, `humanizePercentage`, `humanizeDuration`, `printf "%.2f"`.
+//! The first set: `{{ $labels.name }}`, `{{ $labels }}`, `{{ $value }}` (also `.Labels.name`, `.Value`), and behind a `|`
+//! one or more of `humanize`, `humanizePercentage`, `humanizeDuration`, `printf "%.2f"`.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -30,6 +30,8 @@ pub enum TemplateError {
 enum Part {
     Text(Arc<str>),
     Label(Arc<str>, Vec<Filter>),
+    /// All labels, as Go prints a map.
+    Labels,
     Value(Vec<Filter>),
 }
 
@@ -90,7 +92,7 @@ impl Template {
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Label(name, _) => Some(name.as_ref()),
-            Part::Text(_) | Part::Value(_) => None,
+            Part::Text(_) | Part::Labels | Part::Value(_) => None,
         })
     }
 
@@ -110,6 +112,7 @@ impl Template {
                         _ => text.push_str(raw),
                     }
                 }
+                Part::Labels => push_map(&mut text, labels),
                 Part::Value(filters) => text.push_str(&apply(filters, value)),
             }
         }
@@ -143,6 +146,9 @@ fn parse_action(action: &str) -> Result<Part, TemplateError> {
     }
     if matches!(subject, "$value" | ".Value") {
         return Ok(Part::Value(filters));
+    }
+    if matches!(subject, "$labels" | ".Labels") && filters.is_empty() {
+        return Ok(Part::Labels);
     }
     let name = subject.strip_prefix("$labels.").or_else(|| subject.strip_prefix(".Labels."));
     match name {
@@ -182,6 +188,16 @@ fn parse_printf(quoted: &str) -> Option<Filter> {
         _ => return None,
     };
     Some(Filter::Printf { before: before.into(), decimals, after: after.into() })
+}
+
+/// `map[instance:a job:b]`: what rule files mean by `LABELS = {{ $labels }}`.
+fn push_map(text: &mut String, labels: &Labels) {
+    text.push_str("map[");
+    for (index, (name, value)) in labels.iter().enumerate() {
+        let space = if index > 0 { " " } else { "" };
+        let _ = write!(text, "{space}{name}:{value}");
+    }
+    text.push(']');
 }
 
 /// The filters one after the other; a text that is no number any more is passed on as it is.
@@ -285,13 +301,14 @@ mod tests {
             ("no places", 0.0, "no places"),
             ("{{ $labels.job }} is at {{$value}}", 0.5, "api is at 0.5"),
             ("{{ .Labels.job }}{{ $labels.gone }}!", 0.0, "api!"),
+            ("LABELS = {{ $labels }}", 0.0, "LABELS = map[job:api limit:2048]"),
             ("{{ $value | humanize }}", 1_234_567.0, "1.235M"),
             ("{{ $value | humanize }}", 0.001_234, "1.234m"),
             ("{{ humanize $value }}", 10.0, "10"),
             ("{{ $value | humanizePercentage }}", 0.123_456, "12.35%"),
             ("{{ $value | humanizeDuration }}", 93_784.0, "1d 2h 3m 4s"),
             ("{{ $value | humanizeDuration }}", 1.5, "1.5s"),
-            ("{{ printf \"%.2f\" $value }}%", 3.14159, "3.14%"),
+            ("{{ printf \"%.2f\" $value }}%", 3.256_78, "3.26%"),
             ("{{ $value | printf \"%.0f%%\" }}", 99.6, "100%"),
             ("{{ $labels.limit | humanize }}", 0.0, "2.048k"),
             ("{{ $value }}", f64::INFINITY, "+Inf"),

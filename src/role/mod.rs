@@ -1,3 +1,22 @@
 //! The roles at work: what runs the deciding cores.
+//!
+//! [`live`] runs them on NATS; [`world`] runs them in one thread on virtual time, for [`replay`] and for simulations.
 
+pub mod applying;
+pub mod cycle;
+mod cycles;
+mod decoding;
+mod error;
+mod exclusive;
+pub mod knowledge;
+pub mod live;
+mod messenger;
+pub mod process;
+pub mod replay;
+mod sampling;
+pub mod shards;
 pub mod world;
+
+pub use decoding::read_record;
+pub use error::RoleError;
+pub use messenger::BusMessenger;

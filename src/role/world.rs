@@ -369,7 +369,8 @@ impl<'a, W: Weather> World<'a, W> {
                 deliveries.push(Delivery { token, delivered, work: Work::Record(record) });
             }
         }
-        if let (Some(queue), Some(takes)) = (self.intake_queues.get_mut(&id), self.members[id.0].takes_intake) {
+        if let (Some(queue), Some(takes)) = (self.intake_queues.get_mut(&id), self.members[id.0].takes_intake)
+        {
             let intake = &self.intake;
             let at = |sequence: u64| intake.get(usize::try_from(sequence).ok()?.checked_sub(1)?);
             let matches = |sequence| at(sequence).is_some_and(|(_, intake)| takes(intake));
@@ -377,7 +378,11 @@ impl<'a, W: Weather> World<'a, W> {
                 let Some((stored_at, intake)) = at(sequence) else { continue };
                 let (stored_at, intake) = (*stored_at, Intake::clone(intake));
                 let token = self.members[id.0].token(Source::Intake(sequence));
-                deliveries.push(Delivery { token, delivered, work: Work::Intake { sequence, stored_at, intake } });
+                deliveries.push(Delivery {
+                    token,
+                    delivered,
+                    work: Work::Intake { sequence, stored_at, intake },
+                });
             }
         }
         if !deliveries.is_empty() {

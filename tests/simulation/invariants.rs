@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use homeostat::model::{
-    Admission, Entry, EpisodeId, Idempotency, IncidentId, Intent, Labels, Mode, PlanId, Record, Timestamp, Topic,
+    Admission, Entry, EpisodeId, Idempotency, IncidentId, Intent, Labels, Mode, PlanId, Record, Timestamp,
+    Topic,
 };
 
 use crate::scenario::{ACTIONS_PER_HOUR_MAX, CONCURRENT_PLANS_MAX, COOLDOWN, Told};
@@ -17,7 +18,9 @@ pub fn check(told: &Told) -> Result<(), String> {
 }
 
 fn entries(told: &Told) -> impl Iterator<Item = (&Record, &Entry)> {
-    told.records.iter().flat_map(|record| record.batch.entries.iter().map(move |entry| (record.as_ref(), entry)))
+    told.records
+        .iter()
+        .flat_map(|record| record.batch.entries.iter().map(move |entry| (record.as_ref(), entry)))
 }
 
 fn each_violation_is_in_one_incident(told: &Told) -> Result<(), String> {
@@ -79,12 +82,18 @@ fn no_budget_is_exceeded(told: &Told) -> Result<(), String> {
     let mut started: Vec<Timestamp> = Vec::new();
     let mut acted: BTreeMap<(&str, &Labels), Timestamp> = BTreeMap::new();
     let mut attempts = BTreeSet::new();
-    let mut halted = false;
+    let (mut halted, mut last_request) = (false, 0);
     for (record, entry) in entries(told) {
         let Entry::Admission(admission) = entry else { continue };
         match admission {
-            Admission::Halt { .. } => halted = true,
-            Admission::Resume { .. } => halted = false,
+            // A wish that was recorded after a later one is no wish any more.
+            Admission::Halt { request, .. } if *request > last_request => {
+                (halted, last_request) = (true, *request);
+            }
+            Admission::Resume { request, .. } if *request > last_request => {
+                (halted, last_request) = (false, *request);
+            }
+            Admission::Halt { .. } | Admission::Resume { .. } => {}
             Admission::Charter { .. } => {}
             Admission::Release(release) => {
                 in_flight.remove(&release.plan);
@@ -102,7 +111,10 @@ fn no_budget_is_exceeded(told: &Told) -> Result<(), String> {
                     let key = (intent.playbook.as_ref(), &intent.scope);
                     let since = acted.insert(key, now).map(|before| now.saturating_since(before));
                     if since.is_some_and(|since| since < COOLDOWN) {
-                        return Err(format!("{place} comes {since:?} after the one before on {}", intent.scope));
+                        return Err(format!(
+                            "{place} comes {since:?} after the one before on {}",
+                            intent.scope
+                        ));
                     }
                 }
                 if in_flight.len() > CONCURRENT_PLANS_MAX as usize {

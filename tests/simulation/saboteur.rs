@@ -29,7 +29,10 @@ impl<C: Core> Core for Saboteur<C> {
             (Sabotage::AckFirst, Input::Work(deliveries)) => {
                 acked = deliveries.iter().map(|delivery| (delivery.token, Done::Ack)).collect();
             }
-            (Sabotage::TrustDuplicates, Input::Published { result: Published::Stored { duplicate, .. }, .. }) => {
+            (
+                Sabotage::TrustDuplicates,
+                Input::Published { result: Published::Stored { duplicate, .. }, .. },
+            ) => {
                 *duplicate = false;
             }
             _ => {}

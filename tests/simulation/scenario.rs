@@ -14,9 +14,9 @@ use homeostat::engine::outbox::{Decision, Outbox};
 use homeostat::engine::plan::Planner;
 use homeostat::engine::{Configuration, Core, Input, Intake, Lease, Step, Work};
 use homeostat::model::{
-    ActionSpec, Answer, Charter, Confidence, Entry, EpisodeId, Generation, Idempotency, Labels, Mode, OperatorRequest,
-    OutcomeResult, Phase, PlanId, Playbook, Record, Role, RuleName, Severity, StepTemplate, Template, Timestamp, Topic,
-    Verdict, VerdictKind, Verification, Violation,
+    ActionSpec, Answer, Charter, Confidence, Entry, EpisodeId, Generation, Idempotency, Labels, Mode,
+    OperatorRequest, OutcomeResult, Phase, PlanId, Playbook, Record, Role, RuleName, Severity, StepTemplate,
+    Template, Timestamp, Topic, Verdict, VerdictKind, Verification, Violation,
 };
 use homeostat::role::world::{MemberId, World};
 
@@ -144,7 +144,10 @@ fn join_all(
 ) -> Vec<(MemberId, Role)> {
     let mut members = Vec::new();
     let intake: fn(&Intake) -> bool = |intake| matches!(intake, Intake::Violation(_));
-    members.push((world.join(None, Some(intake), Box::new(|_| Box::new(ScriptedMonitor::new()))), Role::Monitor));
+    members.push((
+        world.join(None, Some(intake), Box::new(|_| Box::new(ScriptedMonitor::new()))),
+        Role::Monitor,
+    ));
     for number in 0..2 {
         let loaded = Arc::clone(configuration);
         let make = move |start| {
@@ -160,8 +163,10 @@ fn join_all(
             let core = Planner::new(format!("planner-{number}-{start}").into(), Arc::clone(&loaded));
             Box::new(Saboteur { core, sabotage }) as Box<dyn Core>
         };
-        let queue =
-            ("planner", (|topic| matches!(topic, Topic::Analyses(_) | Topic::Admission)) as fn(Topic) -> bool);
+        let queue = (
+            "planner",
+            (|topic| matches!(topic, Topic::Analyses(_) | Topic::Admission)) as fn(Topic) -> bool,
+        );
         members.push((world.join(Some(queue), None, Box::new(make)), Role::Planner));
     }
     for number in 0..2_u64 {
@@ -313,7 +318,8 @@ impl Leases {
             }
             let mut mine = Vec::new();
             for shard in 0..SHARDS {
-                let holder = self.held.get(&shard).filter(|(_, until)| *until > now).map(|(holder, _)| *holder);
+                let holder =
+                    self.held.get(&shard).filter(|(_, until)| *until > now).map(|(holder, _)| *holder);
                 let takes = holder == Some(executor) || holder.is_none() && mine.len() < share;
                 if takes && mine.len() < share {
                     self.revision += 1;
@@ -341,7 +347,13 @@ impl ScriptedMonitor {
         Self { fold: Fold::default(), outbox, judged: BTreeMap::new() }
     }
 
-    fn record(&mut self, now: Timestamp, step: &mut Step, violation: Violation, holds: &[homeostat::engine::Token]) {
+    fn record(
+        &mut self,
+        now: Timestamp,
+        step: &mut Step,
+        violation: Violation,
+        holds: &[homeostat::engine::Token],
+    ) {
         let decision = Decision {
             now,
             topic: Topic::Violations(violation.severity),
@@ -354,8 +366,13 @@ impl ScriptedMonitor {
     }
 
     fn judge(&mut self, now: Timestamp, step: &mut Step) {
-        let waiting: Vec<_> =
-            self.fold.plans.live().filter(|it| it.awaits_verdict().is_some()).map(|it| Arc::clone(&it.plan)).collect();
+        let waiting: Vec<_> = self
+            .fold
+            .plans
+            .live()
+            .filter(|it| it.awaits_verdict().is_some())
+            .map(|it| Arc::clone(&it.plan))
+            .collect();
         for plan in waiting {
             if self.judged.contains_key(&plan.id) {
                 continue;
@@ -394,8 +411,13 @@ impl ScriptedMonitor {
     }
 
     fn resolve(&mut self, now: Timestamp, step: &mut Step, incident: homeostat::model::IncidentId) {
-        let firing: Vec<EpisodeId> =
-            self.fold.incidents.get(incident).into_iter().flat_map(|state| state.firing.iter().copied()).collect();
+        let firing: Vec<EpisodeId> = self
+            .fold
+            .incidents
+            .get(incident)
+            .into_iter()
+            .flat_map(|state| state.firing.iter().copied())
+            .collect();
         for episode in firing {
             if let Some(known) = self.fold.episodes.get(episode) {
                 let mut violation = Violation::clone(&known.violation);

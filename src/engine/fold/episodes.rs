@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{EpisodeId, IncidentId, Phase, Violation};
+use crate::model::{EpisodeId, IncidentId, Phase, Timestamp, Violation};
 
 /// An episode as far as the ledger tells it.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct Episode {
     pub violation: Arc<Violation>,
     /// Where its first revision stands in the ledger.
     pub first_sequence: u64,
+    /// When that was recorded.
+    pub first_stored_at: Timestamp,
     /// The incident it belongs to.
     pub incident: Option<IncidentId>,
 }
@@ -56,13 +58,17 @@ impl Episodes {
     /// Takes in a revision; returns the episode and its incident where it has just ceased to fire.
     pub(super) fn apply(
         &mut self,
-        sequence: u64,
+        (sequence, stored_at): (u64, Timestamp),
         violation: &Arc<Violation>,
     ) -> Option<(EpisodeId, Option<IncidentId>)> {
         let id = violation.episode;
         let Some(known) = self.known.get_mut(&id) else {
-            let episode =
-                Episode { violation: Arc::clone(violation), first_sequence: sequence, incident: None };
+            let episode = Episode {
+                violation: Arc::clone(violation),
+                first_sequence: sequence,
+                first_stored_at: stored_at,
+                incident: None,
+            };
             self.firing += usize::from(episode.is_firing());
             self.known.insert(id, episode);
             self.unassigned.insert((sequence, id));

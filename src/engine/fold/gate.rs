@@ -148,7 +148,11 @@ impl Gate {
     }
 
     pub(super) fn forget_before(&mut self, now: Timestamp) {
-        while self.started.front().is_some_and(|started| now.saturating_since(*started) > RATE_WINDOW + CLOCK_GRACE + CLOCK_GRACE) {
+        while self
+            .started
+            .front()
+            .is_some_and(|started| now.saturating_since(*started) > RATE_WINDOW + CLOCK_GRACE + CLOCK_GRACE)
+        {
             self.started.pop_front();
         }
         if self.acted.values().any(|acted| now.saturating_since(*acted) > COOLDOWN_KEPT) {

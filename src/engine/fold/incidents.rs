@@ -16,6 +16,8 @@ pub struct IncidentState {
     pub incident: Arc<Incident>,
     /// What is thought of it, newest.
     pub analysis: Option<Arc<Analysis>>,
+    /// When its first violation was recorded.
+    pub first_stored_at: Timestamp,
     /// When its newest revision was recorded: it has been stable since.
     pub stable_since: Timestamp,
     /// All its episodes, first first.
@@ -33,6 +35,10 @@ impl IncidentState {
     pub fn is_closed(&self) -> bool {
         self.incident.phase == IncidentPhase::Closed
     }
+}
+
+fn first_stored(incident: &Incident, episodes: &Episodes) -> Option<Timestamp> {
+    incident.joined.iter().filter_map(|id| episodes.get(*id)).map(|episode| episode.first_stored_at).min()
 }
 
 /// All incidents that are not forgotten.
@@ -92,6 +98,7 @@ impl Incidents {
             None => self.known.entry(id).or_insert_with(|| IncidentState {
                 incident: Arc::clone(incident),
                 analysis: None,
+                first_stored_at: first_stored(incident, episodes).unwrap_or(record.stored_at),
                 stable_since: record.stored_at,
                 episodes: Vec::new(),
                 firing: BTreeSet::new(),

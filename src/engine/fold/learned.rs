@@ -41,6 +41,23 @@ impl Effectiveness {
         (alpha / total - Z_95 * deviation).max(0.0)
     }
 
+    /// Nothing known.
+    pub fn unknown(now: Timestamp) -> Self {
+        Self { helped: 0.0, failed: 0.0, at: now }
+    }
+
+    /// What is known after one more verdict.
+    #[must_use]
+    pub fn taught(self, kind: VerdictKind, now: Timestamp) -> Self {
+        let (helped, failed) = match kind {
+            VerdictKind::Verified => (1.0, 0.0),
+            VerdictKind::Ineffective | VerdictKind::Harmful => (0.0, 1.0),
+            VerdictKind::Inconclusive => return self,
+        };
+        let before = self.decayed(now);
+        Self { helped: before.helped + helped, failed: before.failed + failed, at: before.at }
+    }
+
     fn decayed(self, now: Timestamp) -> Self {
         let age = now.saturating_since(self.at).as_secs_f64();
         let factor = 0.5_f64.powf(age / HALF_LIFE.as_secs_f64());
@@ -59,7 +76,7 @@ impl Learned {
     pub fn of(&self, playbook: &Arc<str>, cause: &Arc<str>, now: Timestamp) -> Effectiveness {
         self.pairs
             .get(&(Arc::clone(playbook), Arc::clone(cause)))
-            .map_or(Effectiveness { helped: 0.0, failed: 0.0, at: now }, |known| known.decayed(now))
+            .map_or_else(|| Effectiveness::unknown(now), |known| known.decayed(now))
     }
 
     /// Everything known: playbook, cause, effectiveness at its last verdict.
@@ -68,15 +85,12 @@ impl Learned {
     }
 
     pub(super) fn learn(&mut self, stored_at: Timestamp, verdict: &Verdict) {
-        let (helped, failed) = match verdict.kind {
-            VerdictKind::Verified => (1.0, 0.0),
-            VerdictKind::Ineffective | VerdictKind::Harmful => (0.0, 1.0),
-            VerdictKind::Inconclusive => return,
-        };
-        let before = self.of(&verdict.playbook, &verdict.cause, stored_at);
-        let after =
-            Effectiveness { helped: before.helped + helped, failed: before.failed + failed, at: stored_at };
-        self.pairs.insert((Arc::clone(&verdict.playbook), Arc::clone(&verdict.cause)), after);
+        if verdict.kind == VerdictKind::Inconclusive {
+            return;
+        }
+        let pair = (Arc::clone(&verdict.playbook), Arc::clone(&verdict.cause));
+        let known = self.pairs.entry(pair).or_insert_with(|| Effectiveness::unknown(stored_at));
+        *known = known.taught(verdict.kind, stored_at);
         if self.pairs.len() > PAIRS_MAX {
             let oldest = self.pairs.iter().min_by_key(|(_, known)| known.at).map(|(pair, _)| pair.clone());
             oldest.and_then(|pair| self.pairs.remove(&pair));

@@ -1,0 +1,407 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::output::Format;
+use crate::ingest;
+
+/// A streaming MAPE-K control loop on NATS: metric samples in, verified fixes out.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 done, 1 a finding, 2 wrong usage, 3 a failure outside.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command knows.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// How results are printed
+    #[arg(short = 'o', long, global = true, value_enum, default_value = "table")]
+    pub format: Format,
+    /// What is logged to standard error, in tracing's notation: info, debug, homeostat::role=trace
+    #[arg(long, global = true, value_name = "FILTER", default_value = "warn", env = "HOMEOSTAT_LOG")]
+    pub log: String,
+    /// How it is logged
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How to reach the bus, and which cell on it.
+#[derive(Clone, Debug, Args)]
+pub struct Bus {
+    /// Server addresses, with commas between them [default: the nats context, else nats://127.0.0.1:4222]
+    #[arg(short, long, value_name = "URL", env = "NATS_URL", help_heading = "Connection")]
+    pub server: Option<String>,
+    /// A context of the `nats` tool; without a name here and without --server, the selected one
+    #[arg(long, value_name = "NAME", env = "NATS_CONTEXT", help_heading = "Connection")]
+    pub context: Option<String>,
+    /// A .creds file
+    #[arg(long, value_name = "FILE", env = "NATS_CREDS", help_heading = "Connection")]
+    pub creds: Option<PathBuf>,
+    /// A file with the seed of an nkey
+    #[arg(long, value_name = "FILE", env = "NATS_NKEY", help_heading = "Connection")]
+    pub nkey: Option<PathBuf>,
+    /// Certificates to trust, PEM
+    #[arg(long, value_name = "FILE", env = "NATS_CA", help_heading = "Connection")]
+    pub tls_ca: Option<PathBuf>,
+    /// Our certificate, PEM
+    #[arg(long, value_name = "FILE", env = "NATS_CERT", requires = "tls_key", help_heading = "Connection")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of our certificate, PEM
+    #[arg(long, value_name = "FILE", env = "NATS_KEY", requires = "tls_cert", help_heading = "Connection")]
+    pub tls_key: Option<PathBuf>,
+    /// The first token of every subject
+    #[arg(long, value_name = "TOKEN", default_value = "homeostat", help_heading = "Connection")]
+    pub prefix: String,
+    /// The cell's id, which is in all ids
+    #[arg(long, value_name = "ID", default_value = "default", help_heading = "Connection")]
+    pub cell: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a private server and all roles, for trying things out
+    Dev(Dev),
+    /// Run roles of the loop
+    Run(Run),
+    /// Check a folder of rules, playbooks, causes and charter, and make it the cell's configuration
+    Apply(Apply),
+    /// Check a folder of rules, playbooks, causes and charter
+    Check(Check),
+    /// Run the whole loop over recorded samples, on virtual time and without a server
+    Replay(Replay),
+    /// Publish samples from files or standard input
+    Publish(Publish),
+    /// Show what goes over the bus, decoded, one JSON object a line
+    Tail(Tail),
+    /// List incidents, newest first
+    Incidents(Listing),
+    /// List plans, newest first
+    Plans(Listing),
+    /// Tell the chain from violation to verdict around an action, plan, analysis or incident
+    Explain(Explain),
+    /// What the loop remembers
+    #[command(subcommand)]
+    Kb(Kb),
+    /// Stop admission at once: nothing new is started
+    Halt(Halt),
+    /// Let admission go on
+    Resume(Operator),
+    /// Measure
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Print a shell's completions
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the JSON Schema of a configuration file
+    Schema {
+        /// Which file
+        kind: SchemaKind,
+    },
+    /// The process that the demo heals
+    #[command(hide = true, disable_help_flag = true)]
+    DemoWorker {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaKind {
+    Playbook,
+    Charter,
+    Causes,
+    Analysis,
+}
+
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// The configuration to apply [default: rules and playbooks may be applied later with `homeostat apply`]
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Where the server and the store keep their files [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
+    #[arg(long, value_name = "FILE")]
+    pub nats_server: Option<PathBuf>,
+    /// Where /metrics, /livez and /readyz are served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub http: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Which roles to run in this process
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = RoleName::ALL)]
+    pub roles: Vec<RoleName>,
+    /// Apply this folder at the start, if it is not what is applied already; SIGHUP and POST /-/reload apply it again
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Where the knowledge role keeps its store [default: $XDG_STATE_HOME/homeostat]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where /metrics, /livez and /readyz are served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9600")]
+    pub http: String,
+    /// Copies of each stream, where they do not exist yet: 1, 3 or 5
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub replicas: usize,
+}
+
+/// A role to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum RoleName {
+    Monitor,
+    Analyzer,
+    Planner,
+    Executor,
+    Knowledge,
+}
+
+impl RoleName {
+    pub const ALL: [Self; 5] = [Self::Monitor, Self::Analyzer, Self::Planner, Self::Executor, Self::Knowledge];
+}
+
+impl std::fmt::Display for RoleName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.role().as_str())
+    }
+}
+
+impl RoleName {
+    pub const fn role(self) -> crate::model::Role {
+        use crate::model::Role;
+        match self {
+            Self::Monitor => Role::Monitor,
+            Self::Analyzer => Role::Analyzer,
+            Self::Planner => Role::Planner,
+            Self::Executor => Role::Executor,
+            Self::Knowledge => Role::Knowledge,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// The folder: rules/*.yaml, playbooks/*.yaml, causes/*.yaml, charter.yaml, analysis.yaml
+    pub folder: PathBuf,
+    /// Apply even though some of it is refused: the rest is used
+    #[arg(long)]
+    pub partial: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Folders of a configuration, or single files of one
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Files of samples; several are put in order of time
+    #[arg(required = true)]
+    pub samples: Vec<PathBuf>,
+    /// A folder of rules, playbooks, causes and charter
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// A rule file, beside or instead of --config
+    #[arg(long, value_name = "FILE")]
+    pub rules: Vec<PathBuf>,
+    #[command(flatten)]
+    pub input: Input,
+}
+
+/// How samples are read.
+#[derive(Clone, Debug, Args)]
+pub struct Input {
+    /// What the files hold [default: by their names]
+    #[arg(long, value_name = "FORMAT", value_parser = input_format)]
+    pub input_format: Option<ingest::Format>,
+    /// The metric of values that come without one [default: the file's name]
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<String>,
+    /// Stop at the first row that cannot be read
+    #[arg(long)]
+    pub strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Publish {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Files of samples, or - for standard input; several are put in order of time
+    #[arg(default_value = "-")]
+    pub samples: Vec<PathBuf>,
+    #[command(flatten)]
+    pub input: Input,
+    /// How fast: 1x as recorded, 60x an hour a minute, or max
+    #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed)]
+    pub speed: Speed,
+    /// Shift the samples' times so that the first one is now
+    #[arg(long)]
+    pub now: bool,
+    /// The producer's name [default: publish- and the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub producer: Option<String>,
+    /// No progress bar
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// How fast samples are published.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// As fast as the bus takes them.
+    Max,
+    /// This many times as fast as they were recorded.
+    Times(f64),
+}
+
+#[derive(Debug, Args)]
+pub struct Tail {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Subjects below the prefix and v1: violations.>, samples.*, dlq.>; without one, everything but samples
+    pub subjects: Vec<String>,
+    /// Begin with what is in the ledger, from this sequence on
+    #[arg(long, value_name = "SEQUENCE")]
+    pub from: Option<u64>,
+    /// Stop after this many
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Listing {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// The id of an action, plan, analysis or incident
+    pub id: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Kb {
+    /// How much is remembered
+    Stats(KbBus),
+    /// How often each playbook helped against each cause
+    Learned(KbBus),
+    /// Write everything that is remembered to a file
+    Export {
+        #[command(flatten)]
+        bus: Bus,
+        /// Where to
+        file: PathBuf,
+    },
+    /// Read an export into an empty store; the knowledge role must not be running on it
+    Import {
+        /// What `kb export` wrote
+        file: PathBuf,
+        /// The store's folder, as in `run --data`
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        #[command(flatten)]
+        bus: Bus,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct KbBus {
+    #[command(flatten)]
+    pub bus: Bus,
+}
+
+#[derive(Debug, Args)]
+pub struct Operator {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Who asks: the last token of the subject, which the server's permissions guard [default: USER]
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Halt {
+    #[command(flatten)]
+    pub operator: Operator,
+    /// Why, for those who read it later
+    #[arg(long, value_name = "TEXT", default_value = "no reason given")]
+    pub reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// A whole cycle in one process, without a server
+    Cycle {
+        /// Cycles of one violation
+        #[arg(long, default_value_t = 2_000)]
+        rounds: u32,
+    },
+}
+
+fn input_format(text: &str) -> Result<ingest::Format, String> {
+    text.parse().map_err(|error: ingest::UnknownFormat| error.to_string())
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed::Max);
+    }
+    let times = text.strip_suffix('x').unwrap_or(text).parse::<f64>();
+    match times {
+        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
+        Ok(_) | Err(_) => Err("a speed is `max`, or a number above zero with an `x`: 1x, 60x, 0.5x".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn speeds_are_read() {
+        assert_eq!(speed("60x"), Ok(Speed::Times(60.0)));
+        assert_eq!(speed("max"), Ok(Speed::Max));
+        for wrong in ["", "x", "-1x", "NaN", "0x", "fast"] {
+            assert!(speed(wrong).is_err(), "{wrong}");
+        }
+    }
+}

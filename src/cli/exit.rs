@@ -1,0 +1,73 @@
+//! How a command ends: 0 done, 1 finding, 2 usage, 3 outside failure.
+
+use std::process::ExitCode;
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// It ran, and found something that has to be told; it was told already.
+    Finding,
+    /// What was asked for makes no sense.
+    Usage(anyhow::Error),
+    /// Something outside is not as it should be.
+    Outside(anyhow::Error),
+}
+
+/// What a command returns.
+pub type Outcome = Result<(), Failure>;
+
+impl Failure {
+    /// The exit code.
+    pub fn code(&self) -> ExitCode {
+        match self {
+            Self::Finding => ExitCode::from(1),
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Outside(_) => ExitCode::from(3),
+        }
+    }
+
+    /// The error as one chain, each cause once, hints on lines of their own.
+    pub fn text(&self) -> Option<String> {
+        let error = match self {
+            Self::Finding => return None,
+            Self::Usage(error) | Self::Outside(error) => error,
+        };
+        let mut said: Vec<String> = Vec::new();
+        let mut hints: Vec<String> = Vec::new();
+        for cause in error.chain() {
+            let text = cause.to_string();
+            let (body, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+            if !said.iter().any(|known| known.ends_with(body)) {
+                said.push(body.to_owned());
+            }
+            if !hint.is_empty() && !hints.iter().any(|known| known == hint) {
+                hints.push(hint.to_owned());
+            }
+        }
+        let hints: String = hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
+        Some(format!("error: {}{hints}", said.join(": ")))
+    }
+}
+
+/// Marks an error as one of the outside.
+pub fn outside(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::Outside(error.into())
+}
+
+/// Marks an error as one of usage.
+pub fn usage(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::Usage(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_printed_once_as_a_chain_with_its_hints_last() {
+        let inner = anyhow::anyhow!("connection refused\nhint: start a server");
+        let failure = Failure::Outside(inner.context("the bus cannot be reached"));
+        let text = failure.text().unwrap();
+        assert_eq!(text, "error: the bus cannot be reached: connection refused\nhint: start a server");
+    }
+}

@@ -1,0 +1,86 @@
+//! From messages to what the cores take in.
+
+use crate::bus::Stored;
+use crate::engine::{Intake, Work};
+use crate::model::{Record, Role};
+use crate::wire::{self, DecodeError, Fault, Headers, Message, Subject, Subjects};
+
+/// What became of a message.
+pub(super) enum Decoded<T> {
+    /// Read.
+    Value(T),
+    /// Not what it should be, and never will be.
+    Malformed(String),
+    /// Of a version that we do not know.
+    Newer(String),
+}
+
+/// A record of the ledger.
+pub(super) fn record(subjects: &Subjects, stored: &Stored) -> Decoded<Record> {
+    let topic = match subjects.parse(&stored.subject) {
+        Ok(Subject::Ledger(topic)) => topic,
+        Ok(Subject::Intake(_) | Subject::Samples(_) | Subject::Dlq(_) | Subject::Tables(_)) => {
+            return Decoded::Malformed(format!("`{}` is no subject of the ledger", stored.subject));
+        }
+        Err(error) => return Decoded::Malformed(error.to_string()),
+    };
+    match wire::ledger::open(&message(stored)) {
+        Ok(batch) => Decoded::Value(Record {
+            sequence: stored.sequence,
+            stored_at: stored.stored_at,
+            topic,
+            batch,
+        }),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Work from a shared queue; `None` where it is nothing for this role.
+pub(super) fn work(subjects: &Subjects, role: Role, stored: &Stored) -> Decoded<Option<Work>> {
+    match subjects.parse(&stored.subject) {
+        Ok(Subject::Intake(_)) => intake(subjects, role, stored),
+        Ok(Subject::Ledger(_)) => match record(subjects, stored) {
+            Decoded::Value(record) => Decoded::Value(Some(Work::Record(record.into()))),
+            Decoded::Malformed(cause) => Decoded::Malformed(cause),
+            Decoded::Newer(cause) => Decoded::Newer(cause),
+        },
+        Ok(Subject::Samples(_) | Subject::Dlq(_) | Subject::Tables(_)) => Decoded::Value(None),
+        Err(error) => Decoded::Malformed(error.to_string()),
+    }
+}
+
+fn intake(subjects: &Subjects, role: Role, stored: &Stored) -> Decoded<Option<Work>> {
+    let intake = match wire::intake::open(subjects, &message(stored)) {
+        Ok(received) => received.taken_in(stored.stored_at),
+        Err(error) => return refused(&error),
+    };
+    let wanted = match &intake {
+        Intake::Violation(_) | Intake::Change(_) => Role::Monitor,
+        Intake::Operator { .. } => Role::Executor,
+    };
+    let work = Work::Intake { sequence: stored.sequence, stored_at: stored.stored_at, intake };
+    Decoded::Value((wanted == role).then_some(work))
+}
+
+fn message(stored: &Stored) -> Message {
+    Message {
+        subject: stored.subject.clone(),
+        headers: stored.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect::<Headers>(),
+        payload: stored.payload.clone(),
+    }
+}
+
+fn refused<T>(error: &DecodeError) -> Decoded<T> {
+    match error.fault() {
+        Fault::Unknown => Decoded::Newer(error.to_string()),
+        Fault::Malformed | Fault::Limit => Decoded::Malformed(error.to_string()),
+    }
+}
+
+/// A record of the ledger, for those who only look; nothing where it cannot be read.
+pub fn read_record(subjects: &Subjects, stored: &Stored) -> Option<Record> {
+    match record(subjects, stored) {
+        Decoded::Value(record) => Some(record),
+        Decoded::Malformed(_) | Decoded::Newer(_) => None,
+    }
+}

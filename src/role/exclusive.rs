@@ -1,0 +1,79 @@
+//! One monitor at a time: a second one for the same rules waits for the end of a dead one's lease, or refuses to start.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::RoleError;
+use crate::bus::nats::{Acquired, Lease, LeaseError, Leases};
+use crate::clock::Clock;
+
+/// The server counts whole seconds; a killed monitor's successor waits at most so long.
+const TTL: Duration = Duration::from_secs(3);
+/// How long a successor tries: the lease of a dead one has ended by then.
+const TRY_FOR: Duration = Duration::from_secs(6);
+/// How often it tries.
+const TRY_EVERY: Duration = Duration::from_millis(250);
+
+/// A lease and where to renew it.
+pub(super) struct Held {
+    leases: Leases,
+    lease: Lease,
+}
+
+/// Takes the lease, waiting for a dead holder's to end.
+pub(super) async fn take(leases: Leases, key: &str, holder: &str, clock: &Clock) -> Result<Held, RoleError> {
+    let begun = clock.instant();
+    let mut told = false;
+    loop {
+        match leases.acquire(key, holder, TTL, clock.instant()).await {
+            Ok(Acquired::Ours(lease)) => return Ok(Held { leases, lease }),
+            Ok(Acquired::Held(other)) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(key, holder = other.name, "held by another process, waiting for it to end");
+                }
+                if clock.instant().saturating_duration_since(begun) > TRY_FOR {
+                    return Err(RoleError::Taken { key: key.to_owned(), holder: other.name });
+                }
+            }
+            Err(error) => {
+                if clock.instant().saturating_duration_since(begun) > TRY_FOR {
+                    return Err(error.into());
+                }
+            }
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+}
+
+/// Renews the lease until it is told to stop, then gives it up. The token is cancelled when the lease is lost.
+pub(super) fn keep(
+    held: Held,
+    clock: Clock,
+    stop: CancellationToken,
+) -> (impl Future<Output = ()> + Send, CancellationToken) {
+    let lost = CancellationToken::new();
+    let tell = lost.clone();
+    let keeping = async move {
+        let Held { leases, mut lease } = held;
+        loop {
+            let until = lease.renew_at().saturating_duration_since(clock.instant());
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(until.max(Duration::from_millis(50))) => {}
+            }
+            match leases.renew(&lease, clock.instant()).await {
+                Ok(renewed) => lease = renewed,
+                // Not told is not lost: nobody else can have it before it ends on the server, which is later than here.
+                Err(LeaseError::Unavailable { .. }) => {}
+                Err(error) => {
+                    tracing::error!(%error, "another process has taken over");
+                    tell.cancel();
+                    return;
+                }
+            }
+        }
+        let _ = leases.release(lease).await;
+    };
+    (keeping, lost)
+}

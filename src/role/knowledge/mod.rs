@@ -1,0 +1,231 @@
+//! The knowledge role: follows the ledger into the store, and answers what is asked about the past.
+//!
+//! The store is a view that can be thrown away: the ledger is the truth. What was applied is in the same durable change as
+//! what it led to, so a crash repeats nothing and forgets nothing.
+
+mod answers;
+mod facts;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use answers::Question;
+
+use super::decoding::{self, Decoded};
+use super::error::RoleError;
+use crate::bus;
+use crate::bus::nats::{self, Answer, Connection, FeedError, Ledger, Objects, Refusal, ServiceSpec};
+use crate::clock::Clock;
+use crate::model::{Record, Timestamp};
+use crate::store::{Change, Found, Identity, Options, Store, StoreError};
+use crate::telemetry;
+use crate::wire::{self, Subjects};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The layout of the rows; another one is rebuilt from the ledger.
+const SCHEMA: u16 = 1;
+/// Messages in one durable change: the knee of the measured curve.
+const RECORDS_PER_CHANGE_MAX: usize = 64;
+
+/// What can be asked, below `<prefix>.v1.kb.`.
+const ENDPOINTS: [&str; 6] = ["stats", "incidents", "plans", "explain", "learned", "export"];
+/// Questions that are answered at the same time.
+const QUESTIONS_AT_ONCE_MAX: usize = 4;
+/// The object that an export is put into.
+const EXPORT: &str = "export.knowledge";
+
+/// Why knowledge cannot be kept or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KnowledgeError {
+    /// The store says no.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// A row cannot be read.
+    #[error("a row of the store cannot be read")]
+    Row(#[from] wire::DecodeError),
+    /// A row cannot be written.
+    #[error("a row of the store cannot be written")]
+    Encode(#[from] wire::EncodeError),
+}
+
+/// The store, and what may be asked of it.
+#[derive(Debug)]
+pub struct Knowledge {
+    store: Store,
+    /// Where the ledger went on when the store was opened.
+    rebuilt: bool,
+}
+
+impl Knowledge {
+    /// Opens the store of this ledger. A store of another ledger, or one that is doubtful, is moved aside and begun anew.
+    pub fn open(folder: &Path, ledger_created: Timestamp) -> Result<Self, KnowledgeError> {
+        let identity = Identity::new(SCHEMA, &ledger_created.as_millis().to_be_bytes())?;
+        let opened = Store::open(folder, &identity, Options::default())?;
+        let rebuilt = match opened.found {
+            Found::Fresh | Found::Intact { .. } => false,
+            Found::MovedAside { doubt, to } => {
+                tracing::error!(%doubt, to = %to.display(), "the store was doubtful and is rebuilt from the ledger");
+                telemetry::store_rebuilt();
+                true
+            }
+        };
+        Ok(Self { store: opened.store, rebuilt })
+    }
+
+    /// Begins anew, because the ledger is not the one that the store followed.
+    pub fn set_aside(self, reason: &str) -> Result<Self, KnowledgeError> {
+        telemetry::store_rebuilt();
+        let opened = self.store.set_aside(reason)?;
+        Ok(Self { store: opened.store, rebuilt: true })
+    }
+
+    /// Whether a doubtful store was moved aside.
+    pub fn is_rebuilt(&self) -> bool {
+        self.rebuilt
+    }
+
+    /// The last record that it knows.
+    pub fn applied(&self) -> u64 {
+        self.store.applied()
+    }
+
+    /// Takes in records, in the order of the ledger, durably. One change a record: a row that depends on another of the
+    /// same change would be computed from what was before.
+    pub fn remember(&self, records: &[Record]) -> Result<(), KnowledgeError> {
+        for record in records {
+            let mut change = Change::new(record.sequence, record.stored_at);
+            facts::remember(&self.store, &mut change, record)?;
+            self.store.apply(&change)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the applied sequence over what cannot be read.
+    fn skip(&self, sequence: u64, stored_at: Timestamp) -> Result<(), KnowledgeError> {
+        self.store.apply(&Change::new(sequence, stored_at))?;
+        Ok(())
+    }
+
+    /// The store, for export and import.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+/// Follows the ledger into the store until it is told to stop.
+pub async fn follow(
+    knowledge: Arc<Knowledge>,
+    ledger: Ledger,
+    created: Timestamp,
+    subjects: Subjects,
+    ready: watch::Sender<bool>,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Result<(), RoleError> {
+    let mut feed = ledger.feed(knowledge.applied() + 1, Some(created));
+    loop {
+        let stored = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            stored = feed.next_batch(RECORDS_PER_CHANGE_MAX) => stored,
+        };
+        let stored = match stored {
+            Ok(stored) => stored,
+            // What is gone is gone for everybody; the rest is still the ledger.
+            Err(FeedError::Gap { next, found, .. }) => {
+                tracing::warn!(next, found, "the ledger no longer has what was not read yet");
+                feed.skip_to(found);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let started = clock.stopwatch();
+        let kept = Arc::clone(&knowledge);
+        let subjects = subjects.clone();
+        let done = tokio::task::spawn_blocking(move || take(&kept, &subjects, &stored)).await;
+        match done {
+            Ok(Ok(())) => telemetry::component_duration(crate::model::Role::Knowledge, started.elapsed()),
+            Ok(Err(error)) => return Err(error),
+            Err(panic) => return Err(RoleError::Knowledge(panic.to_string())),
+        }
+        if feed.pending() == 0 {
+            ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+        }
+    }
+}
+
+fn take(knowledge: &Knowledge, subjects: &Subjects, stored: &[bus::Stored]) -> Result<(), RoleError> {
+    for stored in stored {
+        let done = match decoding::record(subjects, stored) {
+            Decoded::Value(record) => knowledge.remember(&[record]),
+            Decoded::Malformed(_) => knowledge.skip(stored.sequence, stored.stored_at),
+            Decoded::Newer(cause) => {
+                return Err(RoleError::NewerLedger { sequence: stored.sequence, cause });
+            }
+        };
+        done.map_err(|error| RoleError::Knowledge(explain(&error)))?;
+        telemetry::store_committed();
+    }
+    Ok(())
+}
+
+/// The error and its causes in one line.
+pub(super) fn explain(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |cause| cause.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Answers questions about the past until it is told to stop.
+pub(super) async fn serve(
+    connection: Connection,
+    subjects: Subjects,
+    knowledge: Arc<Knowledge>,
+    objects: Objects,
+    stop: CancellationToken,
+) -> Result<(), RoleError> {
+    let endpoint = |name: &str| (name.to_owned(), format!("{subjects}.kb.{name}"));
+    let spec = ServiceSpec {
+        name: "homeostat-kb".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        description: "What the loop remembers".to_owned(),
+        queue_group: "kb".to_owned(),
+        endpoints: ENDPOINTS.map(endpoint).to_vec(),
+        concurrency: QUESTIONS_AT_ONCE_MAX,
+    };
+    let objects = Arc::new(objects);
+    nats::serve(&connection, spec, stop, move |asked| {
+        answer(Arc::clone(&knowledge), Arc::clone(&objects), asked)
+    })
+    .await?;
+    Ok(())
+}
+
+async fn answer(
+    knowledge: Arc<Knowledge>,
+    objects: Arc<Objects>,
+    asked: nats::Question,
+) -> Result<Answer, Refusal> {
+    let endpoint = asked.subject.rsplit('.').next().unwrap_or_default().to_owned();
+    let failed = |error: &dyn std::error::Error| Refusal { code: 500, status: explain(error) };
+    if endpoint == "export" {
+        let exported = tokio::task::spawn_blocking(move || {
+            let mut out = Vec::new();
+            knowledge.store().export(&mut out).map(|_| out)
+        });
+        let out = exported.await.map_err(|panic| failed(&panic))?.map_err(|error| failed(&error))?;
+        objects.put(EXPORT, &out).await.map_err(|error| failed(&error))?;
+        return Ok(json(&serde_json::json!({ "object": EXPORT, "bytes": out.len() })));
+    }
+    let question = Question::read(&endpoint, &asked.payload).map_err(|status| Refusal { code: 400, status })?;
+    let answered = tokio::task::spawn_blocking(move || knowledge.answer(&question));
+    match answered.await.map_err(|panic| failed(&panic))?.map_err(|error| failed(&error))? {
+        Some(value) => Ok(json(&value)),
+        None => Err(Refusal { code: 404, status: "nothing is known under this id".to_owned() }),
+    }
+}
+
+fn json(value: &serde_json::Value) -> Answer {
+    let headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
+    Answer { headers, payload: value.to_string().into() }
+}

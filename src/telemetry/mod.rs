@@ -1,0 +1,10 @@
+//! What the loop tells about itself: logs on standard error, metrics for a scraper.
+
+mod logs;
+mod metrics;
+
+pub use logs::{LogStyle, init_logs};
+pub use metrics::{
+    Rendered, component_duration, connection_counts, cycle_duration, dead_letter, decided, effect_started, frame_refused,
+    init_metrics, monitor_counters, published, store_committed, store_rebuilt,
+};

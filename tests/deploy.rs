@@ -1,0 +1,123 @@
+//! The examples under `deploy/nats` are true: the real server takes each of them, and the cluster forms.
+
+#[path = "support/program.rs"]
+mod program;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+/// Any well-formed public key will do: nobody logs in with it here.
+const NKEY: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+/// An election takes up to nine seconds; a busy machine gets three times that.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
+const POLLED_EVERY: Duration = Duration::from_millis(50);
+
+/// A server that ends with the test.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing to do about either error.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// `nats-server -c config` with the variables that `deploy/nats/cluster.conf` asks for.
+fn server(config: &Path, name: &str, store: &Path, routes: &str) -> Command {
+    let mut command = Command::new(program::nats_server());
+    command
+        .arg("-c")
+        .arg(config)
+        .env("NATS_SERVER_NAME", format!("nats-{name}"))
+        .env("NATS_ZONE", format!("az:{name}"))
+        .env("NATS_STORE_DIR", store)
+        .env("NATS_ROUTE_PASSWORD", "between-servers")
+        .env("NATS_ROUTES", routes)
+        .env("HOMEOSTAT_NKEY", NKEY)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Addresses on this machine that nobody listens on.
+fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    let listeners: [TcpListener; N] =
+        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("its address"))
+}
+
+/// The body of `GET path`, or nothing while the server does not answer.
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut body = String::new();
+    if let Ok(mut connection) = TcpStream::connect(address) {
+        connection.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        // An answer that was cut off counts as none: the next poll asks again.
+        if connection.write_all(request.as_bytes()).is_ok() {
+            connection.read_to_string(&mut body).ok();
+        }
+    }
+    body
+}
+
+#[test]
+fn the_server_takes_each_configuration() {
+    let folder = program::root().join("deploy/nats");
+    let store = tempfile::tempdir().expect("a folder");
+    let mut checked = 0;
+    for entry in fs::read_dir(folder).expect("deploy/nats") {
+        let config = entry.expect("an entry").path();
+        let output = server(&config, "a", store.path(), "[]").arg("-t").output().expect("the server runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}", config.display());
+        checked += 1;
+    }
+    assert!(checked >= 2, "only {checked} configurations in deploy/nats");
+}
+
+#[test]
+fn three_servers_form_the_cluster_of_the_example() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let example = fs::read_to_string(program::root().join("deploy/nats/cluster.conf")).expect("the example");
+    let routing: [SocketAddr; 3] = free_addresses();
+    let serving: [SocketAddr; 3] = free_addresses();
+    let monitoring: [SocketAddr; 3] = free_addresses();
+    let routes = routing.map(|address| format!("\"nats://route:between-servers@{address}\"")).join(",");
+
+    let mut servers = Vec::new();
+    for (index, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let mut config = example.clone();
+        for (public, here) in [
+            ("0.0.0.0:4222", serving[index]),
+            ("127.0.0.1:8222", monitoring[index]),
+            ("0.0.0.0:6222", routing[index]),
+        ] {
+            assert!(config.contains(public), "the example no longer listens on {public}");
+            config = config.replace(public, &here.to_string());
+        }
+        let path = folder.path().join(format!("{name}.conf"));
+        fs::write(&path, config).expect("written");
+        let log = fs::File::create(path.with_extension("log")).expect("a log");
+        let child = server(&path, name, &folder.path().join(name), &format!("[{routes}]"))
+            .stderr(log)
+            .spawn()
+            .expect("the server starts");
+        servers.push(Server(child));
+    }
+
+    let mut polls_left = HEALTHY_WITHIN.as_millis() / POLLED_EVERY.as_millis();
+    let healthy =
+        |address: &SocketAddr| get(*address, "/healthz?js-enabled-only=false").contains(r#""status":"ok""#);
+    while !monitoring.iter().all(healthy) {
+        polls_left -= 1;
+        let log = fs::read_to_string(folder.path().join("a.log")).unwrap_or_default();
+        assert!(polls_left > 0, "the cluster is not healthy; server a says:\n{log}");
+        thread::sleep(POLLED_EVERY);
+    }
+    let state = get(monitoring[0], "/jsz");
+    assert!(state.contains(r#""cluster_size": 3"#), "{state}");
+}
