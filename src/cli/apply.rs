@@ -22,7 +22,10 @@ pub(super) async fn apply(args: args::Apply, context: &Context) -> Outcome {
     }
     let reached = bus::reach(&args.bus, context).await?;
     reached.topology.verify(&reached.connection).await.map_err(|error| {
-        outside(anyhow::Error::new(error).context("the cell's streams are not there\nhint: `homeostat run` creates them"))
+        outside(
+            anyhow::Error::new(error)
+                .context("the cell's streams are not there\nhint: `homeostat run` creates them"),
+        )
     })?;
     let names = reached.topology.names();
     let shelf = Shelf {

@@ -179,7 +179,8 @@ pub enum RoleName {
 }
 
 impl RoleName {
-    pub const ALL: [Self; 5] = [Self::Monitor, Self::Analyzer, Self::Planner, Self::Executor, Self::Knowledge];
+    pub const ALL: [Self; 5] =
+        [Self::Monitor, Self::Analyzer, Self::Planner, Self::Executor, Self::Knowledge];
 }
 
 impl std::fmt::Display for RoleName {
@@ -381,7 +382,9 @@ fn speed(text: &str) -> Result<Speed, String> {
     let times = text.strip_suffix('x').unwrap_or(text).parse::<f64>();
     match times {
         Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
-        Ok(_) | Err(_) => Err("a speed is `max`, or a number above zero with an `x`: 1x, 60x, 0.5x".to_owned()),
+        Ok(_) | Err(_) => {
+            Err("a speed is `max`, or a number above zero with an `x`: 1x, 60x, 0.5x".to_owned())
+        }
     }
 }
 

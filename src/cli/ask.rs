@@ -98,11 +98,13 @@ async fn import(
     context: &Context,
 ) -> Outcome {
     let usual = || context.environment.state_home.clone().map(|home| home.join("homeostat"));
-    let data = data.or_else(usual).ok_or_else(|| outside(anyhow::anyhow!("--data says where the store is")))?;
+    let data =
+        data.or_else(usual).ok_or_else(|| outside(anyhow::anyhow!("--data says where the store is")))?;
     let ledger = bus::reach(bus, context).await?.ledger().await?;
     let created = ledger.tail().await.map_err(outside)?.created;
     let mut input = std::fs::File::open(file).map_err(outside)?;
-    let knowledge = crate::role::knowledge::Knowledge::open(&data.join("knowledge"), created).map_err(outside)?;
+    let knowledge =
+        crate::role::knowledge::Knowledge::open(&data.join("knowledge"), created).map_err(outside)?;
     let copied = knowledge.store().import(&mut input).map_err(outside)?;
     println!("{copied:?}");
     Ok(())
@@ -127,7 +129,12 @@ fn step(record: &Value) -> String {
     let at = record["stored_at"].as_str().map_or_else(|| record["stored_at"].to_string(), str::to_owned);
     let entries = record["entries"].as_array().cloned().unwrap_or_default();
     let told: Vec<String> = entries.iter().map(told).collect();
-    format!("{at:<26} #{:<6} {:<22} {}", record["sequence"], record["topic"].as_str().unwrap_or_default(), told.join("; "))
+    format!(
+        "{at:<26} #{:<6} {:<22} {}",
+        record["sequence"],
+        record["topic"].as_str().unwrap_or_default(),
+        told.join("; ")
+    )
 }
 
 fn told(entry: &Value) -> String {
@@ -140,7 +147,12 @@ fn told(entry: &Value) -> String {
         other => other.to_string(),
     };
     match kind.as_str() {
-        "violation" => format!("{} {} value {}", body["rule"]["alert"].as_str().unwrap_or_default(), text("phase"), text("value")),
+        "violation" => format!(
+            "{} {} value {}",
+            body["rule"]["alert"].as_str().unwrap_or_default(),
+            text("phase"),
+            text("value")
+        ),
         "incident" => format!("incident {} {}", text("phase"), text("scope")),
         "analysis" => {
             let cause = &body["causes"][0];
@@ -148,7 +160,13 @@ fn told(entry: &Value) -> String {
         }
         "plan" => format!("plan {} against {} ({})", text("playbook"), text("cause"), text("mode")),
         "outcome" => format!("{} {}", text("result"), text("output")),
-        "verdict" => format!("{}: {} (before {}, after {})", text("kind"), text("reason"), text("before"), text("after")),
+        "verdict" => format!(
+            "{}: {} (before {}, after {})",
+            text("kind"),
+            text("reason"),
+            text("before"),
+            text("after")
+        ),
         "report" => format!("{}: {}", text("reason"), text("text")),
         _ => body.to_string(),
     }

@@ -34,9 +34,14 @@ pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
             for refusal in &refused {
                 eprintln!("{}", text(refusal));
             }
-            println!("{files} files: {rules} rules and {playbooks} playbooks can be used, {} refused", refused.len());
+            println!(
+                "{files} files: {rules} rules and {playbooks} playbooks can be used, {} refused",
+                refused.len()
+            );
         }
-        Format::Json | Format::Jsonl | Format::Yaml => output::one(context.format, &summary).or_else(printed)?,
+        Format::Json | Format::Jsonl | Format::Yaml => {
+            output::one(context.format, &summary).or_else(printed)?
+        }
     }
     if refused.is_empty() { Ok(()) } else { Err(Failure::Finding) }
 }

@@ -58,9 +58,7 @@ pub fn main() -> ExitCode {
 
 fn prepare(global: &Global, environment: &Environment) -> Outcome {
     let style = match global.log_format {
-        LogFormat::Text => {
-            LogStyle::Text { colour: !environment.no_color && io::stderr().is_terminal() }
-        }
+        LogFormat::Text => LogStyle::Text { colour: !environment.no_color && io::stderr().is_terminal() },
         LogFormat::Json => LogStyle::Json,
     };
     // The only error is that there is a provider already.

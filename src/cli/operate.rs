@@ -7,8 +7,8 @@ use serde_json::json;
 use super::exit::{Failure, Outcome, outside, usage};
 use super::output::{self, Format};
 use super::{Context, args, bus, printed};
-use crate::bus::nats::{Ledger, Publisher};
 use crate::bus::Outgoing;
+use crate::bus::nats::{Ledger, Publisher};
 use crate::engine::fold::Fold;
 use crate::model::{MessageId, OperatorRequest, Topic};
 use crate::role::read_record;
@@ -30,14 +30,20 @@ pub(super) async fn resume(args: args::Operator, context: &Context) -> Outcome {
 }
 
 async fn operate(args: &args::Operator, request: OperatorRequest, halts: bool, context: &Context) -> Outcome {
-    let user = args.user.clone().or_else(|| context.environment.user.clone()).unwrap_or_else(|| "operator".to_owned());
+    let user = args
+        .user
+        .clone()
+        .or_else(|| context.environment.user.clone())
+        .unwrap_or_else(|| "operator".to_owned());
     let user = wire::subject::token(&user).map_err(usage)?.to_owned();
     let reached = bus::reach(&args.bus, context).await?;
     let ledger = reached.ledger().await?;
-    let id = MessageId::of(&[&"operator", &user.as_str(), &context.clock.now(), &u64::from(std::process::id())]);
+    let id =
+        MessageId::of(&[&"operator", &user.as_str(), &context.clock.now(), &u64::from(std::process::id())]);
     let sent = Received::Control(user.as_str().into(), request);
     let source = Source { cell: &args.bus.cell, role: "operator", instance: &user };
-    let message = wire::intake::message(&reached.subjects, source, &id.to_string(), &sent).map_err(outside)?;
+    let message =
+        wire::intake::message(&reached.subjects, source, &id.to_string(), &sent).map_err(outside)?;
     let publisher = Publisher::new(reached.connection.clone(), &reached.topology.names().intake);
     let outgoing = Outgoing {
         subject: message.subject,
@@ -91,4 +97,3 @@ fn told(halts: bool, in_flight: &[String], context: &Context) -> Outcome {
         Format::Json | Format::Jsonl | Format::Yaml => output::one(context.format, &result).or_else(printed),
     }
 }
-

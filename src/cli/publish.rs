@@ -30,8 +30,9 @@ pub(super) async fn publish(args: args::Publish, context: &Context) -> Outcome {
     let subjects = Subjects::new(&args.bus.prefix).map_err(outside)?;
     let host = context.environment.host.clone().unwrap_or_else(|| "host".to_owned());
     let name = args.producer.clone().unwrap_or_else(|| subject::token_from(&format!("publish-{host}")));
-    let mut producer =
-        Producer::open(connection, subjects, &args.bus.cell, &name, context.clock.clone()).await.map_err(outside)?;
+    let mut producer = Producer::open(connection, subjects, &args.bus.cell, &name, context.clock.clone())
+        .await
+        .map_err(outside)?;
     let bar = bar(&args);
     let mut pace = Pace::new(args.speed, args.now, context);
     let mut scrape: Vec<Sample> = Vec::new();

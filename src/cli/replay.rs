@@ -94,11 +94,9 @@ impl Teller {
             let written = match self.format {
                 Format::Table => writeln!(self.out, "{}", readable(&line)),
                 Format::Json | Format::Jsonl => writeln!(self.out, "{line}"),
-                Format::Yaml => {
-                    writeln!(self.out, "---").and_then(|()| {
-                        write!(self.out, "{}", serde_saphyr::to_string(&line).unwrap_or_default())
-                    })
-                }
+                Format::Yaml => writeln!(self.out, "---").and_then(|()| {
+                    write!(self.out, "{}", serde_saphyr::to_string(&line).unwrap_or_default())
+                }),
             };
             match written {
                 Ok(()) => {}
@@ -137,13 +135,15 @@ fn lines(record: &Record) -> Vec<Value> {
         alone.batch.entries = vec![entry.clone()];
         let body = wire::ledger::to_json(&alone);
         let at = record.stored_at.to_rfc3339();
-        let Some((kind, fields)) = body["entries"][0].as_object().and_then(|entry| entry.iter().next()) else {
+        let Some((kind, fields)) = body["entries"][0].as_object().and_then(|entry| entry.iter().next())
+        else {
             continue;
         };
         let mut line = json!({ "at": at, "kind": kind });
         if let (Some(line), Some(fields)) = (line.as_object_mut(), fields.as_object()) {
             for (name, value) in fields {
-                let name = if matches!(name.as_str(), "at" | "kind") { format!("own_{name}") } else { name.clone() };
+                let name =
+                    if matches!(name.as_str(), "at" | "kind") { format!("own_{name}") } else { name.clone() };
                 line.insert(name, value.clone());
             }
         }
@@ -178,13 +178,21 @@ fn readable(line: &Value) -> String {
     };
     let kind = text("kind");
     let rest = match kind.as_str() {
-        "violation" => format!("{} {} {} value {}", text("phase"), line["rule"]["alert"], text("labels"), text("value")),
-        "incident" => format!("{} {} {} violations {}", text("phase"), text("id"), text("scope"), text("violations")),
+        "violation" => {
+            format!("{} {} {} value {}", text("phase"), line["rule"]["alert"], text("labels"), text("value"))
+        }
+        "incident" => {
+            format!("{} {} {} violations {}", text("phase"), text("id"), text("scope"), text("violations"))
+        }
         "analysis" => match line["causes"].get(0) {
-            Some(cause) => format!("{} cause {} confidence {}", text("incident"), cause["name"], cause["confidence"]),
+            Some(cause) => {
+                format!("{} cause {} confidence {}", text("incident"), cause["name"], cause["confidence"])
+            }
             None => format!("{} no cause", text("incident")),
         },
-        "plan" => format!("{} {} answers {} on {}", text("id"), text("playbook"), text("cause"), text("scope")),
+        "plan" => {
+            format!("{} {} answers {} on {}", text("id"), text("playbook"), text("cause"), text("scope"))
+        }
         "action" => format!("{} would {} ({}): not executed", text("plan"), text("name"), text("does")),
         "report" => format!("{}: {}", text("reason"), text("text")),
         _ => line.to_string(),

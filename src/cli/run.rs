@@ -56,7 +56,8 @@ pub(super) async fn dev(args: args::Dev, context: &Context) -> Outcome {
 }
 
 async fn dev_in(folder: &Path, args: args::Dev, context: &Context) -> Outcome {
-    let mut server = private_server(args.nats_server, &folder.join("nats"), SyncInterval::Default, context).await?;
+    let mut server =
+        private_server(args.nats_server, &folder.join("nats"), SyncInterval::Default, context).await?;
     println!("nats-server on {}", server.url());
     let process = ProcessSettings {
         bus: Settings::new(&server.url()).map_err(outside)?,
@@ -121,7 +122,9 @@ async fn serve(
 ) -> Outcome {
     let metrics = telemetry::init_metrics().map_err(outside)?;
     let listener = TcpListener::bind(address).await.map_err(|error| {
-        outside(anyhow::Error::new(error).context(format!("`{address}` cannot be served\nhint: --http ADDRESS")))
+        outside(
+            anyhow::Error::new(error).context(format!("`{address}` cannot be served\nhint: --http ADDRESS")),
+        )
     })?;
     let local = listener.local_addr().map_err(outside)?;
     let roles: Vec<&str> = settings.roles.iter().map(|role| role.as_str()).collect();
@@ -139,7 +142,8 @@ async fn serve(
     };
     let served = Served { metrics, missing: Arc::new(missing), reload: reload.clone() };
     let serving = http::serve(listener, served, stop.child_token());
-    let running = process.run(move |readiness| drop(readiness_out.send_replace(Some(readiness))), stop.clone());
+    let running =
+        process.run(move |readiness| drop(readiness_out.send_replace(Some(readiness))), stop.clone());
     tokio::pin!(running);
     tokio::select! {
         done = &mut running => return done.map_err(outside),

@@ -29,13 +29,15 @@ pub(super) async fn tail(args: args::Tail, context: &Context) -> Outcome {
         return Ok(());
     }
     let wanted = if args.subjects.is_empty() {
-        let kinds = ["violations.*", "incidents.*", "analyses.*", "plans", "admission", "outcomes.*", "verdicts.*"];
+        let kinds =
+            ["violations.*", "incidents.*", "analyses.*", "plans", "admission", "outcomes.*", "verdicts.*"];
         let more = ["reports.*", "changes", "control", "intake.>", "dlq.*"];
         kinds.iter().chain(&more).map(|kind| (*kind).to_owned()).collect()
     } else {
         args.subjects
     };
-    let subjects: Vec<String> = wanted.iter().map(|subject| format!("{}.{subject}", reached.subjects)).collect();
+    let subjects: Vec<String> =
+        wanted.iter().map(|subject| format!("{}.{subject}", reached.subjects)).collect();
     let mut listener = Listener::open(&reached.connection, &subjects).await.map_err(outside)?;
     while left > 0 {
         let Some(batch) = listener.next_batch(AT_ONCE_MAX).await else { break };

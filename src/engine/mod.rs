@@ -8,6 +8,7 @@ pub mod configuration;
 pub mod core;
 pub mod execute;
 pub mod fold;
+pub mod monitor;
 pub mod outbox;
 pub mod plan;
 pub mod promql;

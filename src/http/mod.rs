@@ -41,7 +41,8 @@ pub fn serve(
 }
 
 async fn metrics(State(served): State<Served>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], served.metrics.text()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], served.metrics.text())
+        .into_response()
 }
 
 async fn ready(State(served): State<Served>) -> Response {

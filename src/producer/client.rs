@@ -149,7 +149,8 @@ impl Producer {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             let message = wire::frame::message(&self.subjects, &self.cell, &frame, table.as_ref())?;
-            let headers = message.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let headers =
+                message.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             self.outbox.push(Incoming { subject: message.subject, headers, payload: message.payload });
         }
         Ok(())

@@ -7,8 +7,8 @@ use super::replay::Replay;
 use crate::clock::Clock;
 use crate::engine::Configuration;
 use crate::model::{
-    ActionSpec, Answer, Charter, Confidence, Entry, Generation, Idempotency, Labels, METRIC_NAME, Playbook, Rule, RuleGroup,
-    RuleName, Sample, StepTemplate, Template, Timestamp, Verification,
+    ActionSpec, Answer, Charter, Confidence, Entry, Generation, Idempotency, Labels, METRIC_NAME, Playbook,
+    Rule, RuleGroup, RuleName, Sample, StepTemplate, Template, Timestamp, Verification,
 };
 
 /// When the measured world begins.
@@ -41,10 +41,15 @@ fn mean(rounds: u32, services: u32, clock: &Clock) -> Duration {
         scrape(&mut replay, &series, at, f64::from(round) + 100.0);
         replay.settle();
         spent += begun.elapsed();
-        let plans = replay.news().iter().flat_map(|record| record.batch.entries.clone()).filter(is_plan).count();
+        let plans =
+            replay.news().iter().flat_map(|record| record.batch.entries.clone()).filter(is_plan).count();
         planned += plans;
     }
-    debug_assert_eq!(planned, rounds.max(1) as usize * services as usize, "a cycle that plans nothing is none");
+    debug_assert_eq!(
+        planned,
+        rounds.max(1) as usize * services as usize,
+        "a cycle that plans nothing is none"
+    );
     spent / rounds.max(1)
 }
 
@@ -59,7 +64,8 @@ fn is_plan(entry: &Entry) -> bool {
 }
 
 fn series(service: u32) -> Option<Labels> {
-    Labels::new([(METRIC_NAME.to_owned(), "load".to_owned()), ("service".to_owned(), format!("s{service}"))]).ok()
+    Labels::new([(METRIC_NAME.to_owned(), "load".to_owned()), ("service".to_owned(), format!("s{service}"))])
+        .ok()
 }
 
 fn configuration() -> Configuration {
@@ -102,7 +108,12 @@ fn configuration() -> Configuration {
     Configuration {
         generation: Generation(1),
         hash: "bench".into(),
-        groups: vec![RuleGroup { name: "bench".into(), file: "bench".into(), interval: None, rules: vec![rule] }],
+        groups: vec![RuleGroup {
+            name: "bench".into(),
+            file: "bench".into(),
+            interval: None,
+            rules: vec![rule],
+        }],
         playbooks: vec![playbook],
         causes: Vec::new(),
         scope_labels: vec![Arc::from("service")],

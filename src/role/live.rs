@@ -284,7 +284,11 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
         };
         let outgoing = Outgoing {
             subject: message.subject,
-            headers: message.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            headers: message
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             payload: message.payload,
             id: batch.id.to_string(),
             expected_last_on_subject: expected_last,

@@ -137,7 +137,9 @@ fn join_all(world: &mut World<'_, Calm>, configuration: &Arc<Configuration>) -> 
     let executor = world.join(
         None,
         None,
-        Box::new(move |_| Box::new(Executor::new("executor".into(), Arc::clone(&loaded), 0)) as Box<dyn Core>),
+        Box::new(move |_| {
+            Box::new(Executor::new("executor".into(), Arc::clone(&loaded), 0)) as Box<dyn Core>
+        }),
     );
     let all = (0..SHARDS).map(|shard| Lease { shard, revision: 1, until: Timestamp::MAX }).collect();
     world.lease(executor, all);

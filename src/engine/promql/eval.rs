@@ -264,7 +264,7 @@ impl<'s> Evaluation<'s> {
 }
 
 /// Not `f64::clamp`, which panics on NaN bounds, where PromQL gives NaN.
-fn clamped(value: f64, lowest: f64, highest: f64) -> f64 {
+pub(super) fn clamped(value: f64, lowest: f64, highest: f64) -> f64 {
     if lowest.is_nan() || highest.is_nan() || value.is_nan() {
         return f64::NAN;
     }

@@ -165,6 +165,10 @@ impl Expr {
 
     /// What stands on the left of the comparison, where the expression is one: the values that a verification
     /// report shows. A number on the left is passed over for the vector on the right.
+    pub(super) fn root(&self) -> &Node {
+        &self.root
+    }
+
     pub fn left_of_comparison(&self) -> Option<Self> {
         let Node::Vector(root) = &self.root else { return None };
         let (operator, vector, text) = match root {

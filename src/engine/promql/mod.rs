@@ -31,6 +31,7 @@ mod places;
 mod scan;
 mod series;
 mod signature;
+mod single;
 mod store;
 mod sum;
 mod syntax;
