@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod engine;
+pub mod http;
 pub mod ingest;
 pub mod model;
 pub mod producer;
@@ -14,3 +15,5 @@ pub mod role;
 pub mod store;
 pub mod telemetry;
 pub mod wire;
+
+pub use producer::{Producer, ProducerError};

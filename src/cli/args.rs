@@ -77,8 +77,6 @@ pub struct Bus {
 pub enum Command {
     /// Start a private server and all roles, for trying things out
     Dev(Dev),
-    /// Watch a real process fail, be diagnosed, healed and verified
-    Demo(Demo),
     /// Run roles of the loop
     Run(Run),
     /// Check a folder of rules, playbooks, causes and charter, and make it the cell's configuration
@@ -147,22 +145,6 @@ pub struct Dev {
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http: String,
-    /// Publish what these exposition endpoints say, every --scrape-interval
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
-    pub scrape: Vec<String>,
-    /// How often to scrape
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub scrape_interval: std::time::Duration,
-}
-
-#[derive(Debug, Args)]
-pub struct Demo {
-    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
-    #[arg(long, value_name = "FILE")]
-    pub nats_server: Option<PathBuf>,
-    /// Where to put the server's and the store's files [default: a temporary folder, removed at the end]
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -181,15 +163,6 @@ pub struct Run {
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9600")]
     pub http: String,
-    /// Publish what these exposition endpoints say, every --scrape-interval
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
-    pub scrape: Vec<String>,
-    /// How often to scrape
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub scrape_interval: std::time::Duration,
-    /// Publish this host's CPU, memory, disk, network and process metrics, every --scrape-interval
-    #[arg(long)]
-    pub host_metrics: bool,
     /// Copies of each stream, where they do not exist yet: 1, 3 or 5
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub replicas: usize,
@@ -206,7 +179,8 @@ pub enum RoleName {
 }
 
 impl RoleName {
-    pub const ALL: [Self; 5] = [Self::Monitor, Self::Analyzer, Self::Planner, Self::Executor, Self::Knowledge];
+    pub const ALL: [Self; 5] =
+        [Self::Monitor, Self::Analyzer, Self::Planner, Self::Executor, Self::Knowledge];
 }
 
 impl std::fmt::Display for RoleName {
@@ -389,69 +363,12 @@ pub struct Halt {
 
 #[derive(Debug, Subcommand)]
 pub enum Bench {
-    /// Sample published → effect started, on a real server with file storage
-    Loop(BenchLoop),
-    /// Samples decoded, windowed and evaluated by one monitor from NATS
-    Ingest(BenchIngest),
     /// A whole cycle in one process, without a server
     Cycle {
         /// Cycles of one violation
         #[arg(long, default_value_t = 2_000)]
         rounds: u32,
     },
-}
-
-#[derive(Debug, Args)]
-pub struct BenchLoop {
-    /// Measure the floor in the same run: the same hops with empty handlers
-    #[arg(long)]
-    pub floor: bool,
-    /// When the server's files are forced to disk
-    #[arg(long, value_enum, default_value = "default")]
-    pub sync: Sync,
-    /// Probes
-    #[arg(long, default_value_t = 300)]
-    pub rounds: u32,
-    /// Violations a second beside the probes
-    #[arg(long, default_value_t = 0)]
-    pub load: u32,
-    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
-    #[arg(long, value_name = "FILE")]
-    pub nats_server: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sync {
-    /// Every two minutes.
-    Default,
-    /// Before each acknowledgement.
-    Always,
-}
-
-impl Sync {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Always => "always",
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct BenchIngest {
-    /// Samples to send
-    #[arg(long, default_value_t = 20_000_000)]
-    pub samples: u64,
-    /// Series
-    #[arg(long, default_value_t = 10_000)]
-    pub series: u32,
-    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
-    #[arg(long, value_name = "FILE")]
-    pub nats_server: Option<PathBuf>,
-}
-
-fn duration(text: &str) -> Result<std::time::Duration, String> {
-    crate::wire::files::parse_duration(text).map_err(|error| error.to_string())
 }
 
 fn input_format(text: &str) -> Result<ingest::Format, String> {
@@ -465,7 +382,9 @@ fn speed(text: &str) -> Result<Speed, String> {
     let times = text.strip_suffix('x').unwrap_or(text).parse::<f64>();
     match times {
         Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
-        Ok(_) | Err(_) => Err("a speed is `max`, or a number above zero with an `x`: 1x, 60x, 0.5x".to_owned()),
+        Ok(_) | Err(_) => {
+            Err("a speed is `max`, or a number above zero with an `x`: 1x, 60x, 0.5x".to_owned())
+        }
     }
 }
 

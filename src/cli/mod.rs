@@ -1,5 +1,115 @@
-//! The command line.
+//! The command line: reads arguments, runs a command, says how it ended.
 
+mod apply;
 mod args;
+mod ask;
+mod bench;
+mod bus;
+mod check;
+mod demo;
 mod exit;
+mod operate;
 mod output;
+mod publish;
+mod replay;
+mod run;
+mod tail;
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::clock::Clock;
+use crate::config::Environment;
+use crate::telemetry::{self, LogStyle};
+use crate::wire::files::{FileKind, schema};
+use args::{Cli, Command, Global, LogFormat, SchemaKind};
+use exit::{Failure, Outcome, outside, usage};
+
+/// What every command is given.
+pub(crate) struct Context {
+    /// The environment.
+    pub(crate) environment: Environment,
+    /// How results are printed.
+    pub(crate) format: output::Format,
+    /// What time it is.
+    pub(crate) clock: Clock,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let environment = Environment::read();
+    let done = prepare(&cli.global, &environment).and_then(|()| {
+        let context = Context { environment, format: cli.global.format, clock: Clock::system() };
+        run(cli.command, &context)
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(text) = failure.text() {
+                eprintln!("{text}");
+            }
+            failure.code()
+        }
+    }
+}
+
+fn prepare(global: &Global, environment: &Environment) -> Outcome {
+    let style = match global.log_format {
+        LogFormat::Text => LogStyle::Text { colour: !environment.no_color && io::stderr().is_terminal() },
+        LogFormat::Json => LogStyle::Json,
+    };
+    // The only error is that there is a provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    telemetry::init_logs(&global.log, style).map_err(usage)
+}
+
+fn run(command: Command, context: &Context) -> Outcome {
+    match command {
+        Command::Check(args) => check::check(&args, context),
+        Command::Replay(args) => replay::replay(&args, context),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "homeostat", &mut io::stdout());
+            Ok(())
+        }
+        Command::Schema { kind } => print_schema(kind),
+        Command::DemoWorker { arguments } => demo::worker(arguments),
+        Command::Bench(args::Bench::Cycle { rounds }) => bench::cycle(rounds, context),
+        Command::Dev(args) => block_on(run::dev(args, context)),
+        Command::Run(args) => block_on(run::run(args, context)),
+        Command::Apply(args) => block_on(apply::apply(args, context)),
+        Command::Publish(args) => block_on(publish::publish(args, context)),
+        Command::Tail(args) => block_on(tail::tail(args, context)),
+        Command::Incidents(args) => block_on(ask::incidents(args, context)),
+        Command::Plans(args) => block_on(ask::plans(args, context)),
+        Command::Explain(args) => block_on(ask::explain(args, context)),
+        Command::Kb(args) => block_on(ask::kb(args, context)),
+        Command::Halt(args) => block_on(operate::halt(args, context)),
+        Command::Resume(args) => block_on(operate::resume(args, context)),
+    }
+}
+
+fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(outside)?.block_on(command)
+}
+
+fn print_schema(kind: SchemaKind) -> Outcome {
+    let kind = match kind {
+        SchemaKind::Playbook => FileKind::Playbook,
+        SchemaKind::Charter => FileKind::Charter,
+        SchemaKind::Causes => FileKind::Causes,
+        SchemaKind::Analysis => FileKind::Analysis,
+    };
+    match schema(kind) {
+        Some(schema) => output::one(output::Format::Json, &schema).or_else(printed),
+        None => Err(Failure::Usage(anyhow::anyhow!("this file has no schema of ours"))),
+    }
+}
+
+/// A reader that has had enough is no failure.
+pub(crate) fn printed(error: io::Error) -> Outcome {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(outside(error)) }
+}

@@ -46,7 +46,8 @@ impl Environment {
 
     /// The `nats-server` program: the one that is named, else the first on the path.
     pub fn find_nats_server(&self) -> Option<PathBuf> {
-        let on_path = || self.path.iter().map(|folder| folder.join("nats-server")).find(|file| file.is_file());
+        let on_path =
+            || self.path.iter().map(|folder| folder.join("nats-server")).find(|file| file.is_file());
         self.nats_server.clone().or_else(on_path)
     }
 }

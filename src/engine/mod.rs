@@ -8,8 +8,10 @@ pub mod configuration;
 pub mod core;
 pub mod execute;
 pub mod fold;
+pub mod monitor;
 pub mod outbox;
 pub mod plan;
+pub mod promql;
 
 pub use configuration::Configuration;
 pub use core::{

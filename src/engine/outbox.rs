@@ -91,6 +91,11 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
+    /// What was published and is not known to be in the ledger, in the order it was published.
+    pub fn under_way(&self) -> impl Iterator<Item = &Arc<Batch>> {
+        self.waiting.values().map(|waiting| &waiting.emit.batch)
+    }
+
     /// Publishes entries of one decision, in messages of at most [`ENTRIES_PER_BATCH_MAX`], and holds the deliveries
     /// until all of them are in the ledger. A conditional decision must fit into one message.
     pub fn publish(&mut self, step: &mut Step, decision: Decision<'_>) -> Vec<Ticket> {

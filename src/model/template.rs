@@ -1,7 +1,7 @@
 //! Templates: texts with places for labels and the value, in the notation of Prometheus' rule files.
 //!
 //! The first set: `{{ $labels.name }}`, `{{ $labels }}`, `{{ $value }}` (also `.Labels.name`, `.Value`), and behind a `|`
-//! one or more of `humanize`, `humanizePercentage`, `humanizeDuration`, `printf "%.2f"`.
+//! one or more of `humanize`, `humanize1024`, `humanizePercentage`, `humanizeDuration`, `printf "%.2f"`.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -38,6 +38,7 @@ enum Part {
 #[derive(Clone, Debug, PartialEq)]
 enum Filter {
     Humanize,
+    Humanize1024,
     HumanizePercentage,
     HumanizeDuration,
     /// `%.Nf`, `%.Ng`-like verbs: the number of decimals, `None` for as many as needed.
@@ -166,6 +167,7 @@ fn is_name(text: &str) -> bool {
 fn parse_filter(text: &str) -> Option<Filter> {
     match text {
         "humanize" => Some(Filter::Humanize),
+        "humanize1024" => Some(Filter::Humanize1024),
         "humanizePercentage" => Some(Filter::HumanizePercentage),
         "humanizeDuration" => Some(Filter::HumanizeDuration),
         _ => parse_printf(text.strip_prefix("printf ")?),
@@ -207,6 +209,7 @@ fn apply(filters: &[Filter], value: f64) -> String {
         let Ok(number) = text.parse::<f64>() else { continue };
         text = match filter {
             Filter::Humanize => humanize(number),
+            Filter::Humanize1024 => humanize_binary(number),
             Filter::HumanizePercentage => format!("{}%", four_digits(number * 100.0)),
             Filter::HumanizeDuration => humanize_duration(number),
             Filter::Printf { before, decimals, after } => match decimals {
@@ -262,6 +265,16 @@ fn humanize(value: f64) -> String {
     format!("{}{}", four_digits(scaled), units[step])
 }
 
+fn humanize_binary(value: f64) -> String {
+    const UNITS: [&str; 9] = ["", "ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi"];
+    let (mut scaled, mut step) = (value, 0);
+    while scaled.is_finite() && scaled.abs() >= 1_024.0 && step < 8 {
+        scaled /= 1_024.0;
+        step += 1;
+    }
+    format!("{}{}", four_digits(scaled), UNITS[step])
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "whole seconds of a finite number, cut on purpose")]
 fn humanize_duration(value: f64) -> String {
     if !value.is_finite() {
@@ -305,6 +318,8 @@ mod tests {
             ("{{ $value | humanize }}", 1_234_567.0, "1.235M"),
             ("{{ $value | humanize }}", 0.001_234, "1.234m"),
             ("{{ humanize $value }}", 10.0, "10"),
+            ("{{ $value | humanize1024 }}", 1_048_576.0, "1Mi"),
+            ("{{ $value | humanize1024 }}", 0.5, "0.5"),
             ("{{ $value | humanizePercentage }}", 0.123_456, "12.35%"),
             ("{{ $value | humanizeDuration }}", 93_784.0, "1d 2h 3m 4s"),
             ("{{ $value | humanizeDuration }}", 1.5, "1.5s"),

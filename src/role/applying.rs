@@ -30,7 +30,9 @@ pub enum ApplyError {
     #[error("the applied bundle cannot be decoded")]
     Decode(#[from] wire::DecodeError),
     /// The ledger names a bundle that is not there.
-    #[error("the ledger names the bundle {0}, and the object store does not have it\nhint: apply the configuration again")]
+    #[error(
+        "the ledger names the bundle {0}, and the object store does not have it\nhint: apply the configuration again"
+    )]
     Missing(Arc<str>),
     /// The message on `control` cannot be understood.
     #[error("the last message on control cannot be read: {0}")]
@@ -117,7 +119,9 @@ impl Shelf {
         match decoding::record(&self.subjects, &stored) {
             Decoded::Value(record) => {
                 let applied = record.batch.entries.iter().rev().find_map(|entry| match entry {
-                    Entry::Applied { generation, hash } => Some((stored.sequence, *generation, Arc::clone(hash))),
+                    Entry::Applied { generation, hash } => {
+                        Some((stored.sequence, *generation, Arc::clone(hash)))
+                    }
                     _other => None,
                 });
                 applied.map(Some).ok_or_else(|| ApplyError::Control("it applies nothing".to_owned()))
@@ -139,7 +143,11 @@ impl Shelf {
         let message = wire::ledger::message(&self.subjects, &self.cell, Topic::Control, &batch)?;
         Ok(Outgoing {
             subject: message.subject,
-            headers: message.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            headers: message
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             payload: message.payload,
             id: batch.id.to_string(),
             expected_last_on_subject: Some(expected),

@@ -25,12 +25,9 @@ pub(super) fn record(subjects: &Subjects, stored: &Stored) -> Decoded<Record> {
         Err(error) => return Decoded::Malformed(error.to_string()),
     };
     match wire::ledger::open(&message(stored)) {
-        Ok(batch) => Decoded::Value(Record {
-            sequence: stored.sequence,
-            stored_at: stored.stored_at,
-            topic,
-            batch,
-        }),
+        Ok(batch) => {
+            Decoded::Value(Record { sequence: stored.sequence, stored_at: stored.stored_at, topic, batch })
+        }
         Err(error) => refused(&error),
     }
 }
@@ -65,7 +62,11 @@ fn intake(subjects: &Subjects, role: Role, stored: &Stored) -> Decoded<Option<Wo
 fn message(stored: &Stored) -> Message {
     Message {
         subject: stored.subject.clone(),
-        headers: stored.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect::<Headers>(),
+        headers: stored
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect::<Headers>(),
         payload: stored.payload.clone(),
     }
 }
@@ -74,5 +75,13 @@ fn refused<T>(error: &DecodeError) -> Decoded<T> {
     match error.fault() {
         Fault::Unknown => Decoded::Newer(error.to_string()),
         Fault::Malformed | Fault::Limit => Decoded::Malformed(error.to_string()),
+    }
+}
+
+/// A record of the ledger, for those who only look; nothing where it cannot be read.
+pub fn read_record(subjects: &Subjects, stored: &Stored) -> Option<Record> {
+    match record(subjects, stored) {
+        Decoded::Value(record) => Some(record),
+        Decoded::Malformed(_) | Decoded::Newer(_) => None,
     }
 }

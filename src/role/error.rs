@@ -30,7 +30,9 @@ pub enum RoleError {
     #[error("the knowledge service cannot be offered")]
     Service(#[from] crate::bus::nats::ServiceError),
     /// Somebody else has what only one can have.
-    #[error("`{key}` is held by {holder}\nhint: one process at a time runs this role in a cell; stop that one, or leave the role out with --roles")]
+    #[error(
+        "`{key}` is held by {holder}\nhint: one process at a time runs this role in a cell; stop that one, or leave the role out with --roles"
+    )]
     Taken {
         /// What.
         key: String,
@@ -41,7 +43,9 @@ pub enum RoleError {
     #[error("the lease `{0}` was taken over by another process")]
     LeaseLost(String),
     /// A newer version has written the ledger: deciding without what it says would be deciding on half the truth.
-    #[error("the ledger has a message of a newer version at {sequence}: {cause}\nhint: run this version or a newer one on all roles of the cell")]
+    #[error(
+        "the ledger has a message of a newer version at {sequence}: {cause}\nhint: run this version or a newer one on all roles of the cell"
+    )]
     NewerLedger {
         /// Where.
         sequence: u64,

@@ -30,7 +30,11 @@ pub(super) async fn take(leases: Leases, key: &str, holder: &str, clock: &Clock)
             Ok(Acquired::Ours(lease)) => return Ok(Held { leases, lease }),
             Ok(Acquired::Held(other)) => {
                 if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(key, holder = other.name, "held by another process, waiting for it to end");
+                    tracing::warn!(
+                        key,
+                        holder = other.name,
+                        "held by another process, waiting for it to end"
+                    );
                 }
                 if clock.instant().saturating_duration_since(begun) > TRY_FOR {
                     return Err(RoleError::Taken { key: key.to_owned(), holder: other.name });

@@ -272,7 +272,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     }
 
     /// Hands a batch to the connection, in order; its answer comes later.
-    async fn publish(&self, emit: Emit) -> BoxFuture<'static, Input> {
+    async fn publish(&mut self, emit: Emit) -> BoxFuture<'static, Input> {
         let Emit { ticket, topic, batch, expected_last } = emit;
         telemetry::decided(&batch);
         let message = match wire::ledger::message(&self.wiring.subjects, &self.wiring.cell, topic, &batch) {
@@ -284,7 +284,11 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
         };
         let outgoing = Outgoing {
             subject: message.subject,
-            headers: message.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            headers: message
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             payload: message.payload,
             id: batch.id.to_string(),
             expected_last_on_subject: expected_last,
@@ -342,7 +346,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     }
 
     /// Puts a delivery where a person can look at it. Where that fails it is left, and comes again.
-    async fn bury(&self, settler: &Settler, delivery: &bus::Delivery, cause: &str) {
+    async fn bury(&mut self, settler: &Settler, delivery: &bus::Delivery, cause: &str) {
         tracing::error!(subject = %delivery.stored.subject, sequence = delivery.stored.sequence, %cause, "a message cannot be processed and is put aside");
         telemetry::dead_letter(self.wiring.role);
         let letters = (self.wiring.dead_letters)(settler.clone());
@@ -351,7 +355,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
         }
     }
 
-    async fn tell_progress(&self) {
+    async fn tell_progress(&mut self) {
         for in_hand in self.tokens.values() {
             // Not told in time, it comes again, and again is harmless.
             let _ = in_hand.settler.progress(&in_hand.delivery.token).await;

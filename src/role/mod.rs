@@ -3,6 +3,7 @@
 //! [`live`] runs them on NATS; [`world`] runs them in one thread on virtual time, for [`replay`] and for simulations.
 
 pub mod applying;
+pub mod cycle;
 mod cycles;
 mod decoding;
 mod error;
@@ -16,5 +17,6 @@ mod sampling;
 pub mod shards;
 pub mod world;
 
+pub use decoding::read_record;
 pub use error::RoleError;
 pub use messenger::BusMessenger;

@@ -14,8 +14,8 @@ use super::live::{self, ACK_WAIT, Wiring};
 use super::{BusMessenger, RoleError, exclusive, sampling, shards};
 use crate::actuator::Actuator;
 use crate::bus::nats::{
-    Connection, Connections, DeadLetters, Leases, Ledger, Names, Objects, Publisher, Settings, Topology, Work,
-    WorkSpec,
+    Connection, Connections, DeadLetters, Leases, Ledger, Names, Objects, Publisher, Settings, Topology,
+    Work, WorkSpec,
 };
 use crate::clock::Clock;
 use crate::config;
@@ -141,7 +141,8 @@ impl Process {
         let names = settings.topology.names();
         let subjects = Subjects::new(&settings.topology.prefix)?;
         // Fresh with each start: what an earlier run was admitted for is somebody else's.
-        let start = MessageId::of(&[&settings.instance.as_str(), &clock.now(), &u64::from(std::process::id())]);
+        let start =
+            MessageId::of(&[&settings.instance.as_str(), &clock.now(), &u64::from(std::process::id())]);
         let instance = format!("{}-{}", settings.instance, &start.to_string()[3..11]).into();
         let mut process = Self {
             settings,
@@ -154,8 +155,12 @@ impl Process {
             readiness: Vec::new(),
             announced: watch::Sender::new(Generation::default()),
         };
-        process.readiness =
-            process.settings.roles.iter().map(|role| (*role, watch::Sender::new(false).subscribe())).collect();
+        process.readiness = process
+            .settings
+            .roles
+            .iter()
+            .map(|role| (*role, watch::Sender::new(false).subscribe()))
+            .collect();
         Ok(process)
     }
 
@@ -251,7 +256,8 @@ impl Process {
                 });
             }
             Role::Planner => {
-                let filters = vec![format!("{}.analyses.*", self.subjects), self.subjects.ledger(Topic::Admission)];
+                let filters =
+                    vec![format!("{}.analyses.*", self.subjects), self.subjects.ledger(Topic::Admission)];
                 let wiring = self.wiring(role, Some(filters), ready).await?;
                 let core = Planner::new(instance, configuration);
                 let announced = self.announced.clone();
@@ -297,7 +303,8 @@ impl Process {
             Ok(())
         });
         // Unpredictable enough: a nonce tells two runs of two processes apart, it keeps no secret.
-        let seed = MessageId::of(&[&self.instance.as_ref(), &self.clock.now(), &u64::from(std::process::id())]);
+        let seed =
+            MessageId::of(&[&self.instance.as_ref(), &self.clock.now(), &u64::from(std::process::id())]);
         let core = Executor::new(
             Arc::clone(&self.instance),
             Arc::clone(&self.configuration.borrow()),
@@ -342,12 +349,14 @@ impl Process {
         };
         let cell: Arc<str> = self.settings.topology.cell.as_str().into();
         let configuration = Arc::clone(&self.configuration.borrow());
-        let restored = sampling.restore(&cell, &self.instance, &configuration, &self.clock).await.map_err(failed)?;
+        let restored =
+            sampling.restore(&cell, &self.instance, &configuration, &self.clock).await.map_err(failed)?;
         let sampling::Restored { core, steps, frames: listener } = restored;
         wiring.first_steps = steps;
         let saving = sampling::Saving::start(&sampling, tasks, stop.clone()).await.map_err(failed)?;
         let pump_stop = stop.clone();
-        tasks.spawn(async move { sampling.pump(listener, frames_in, asked, pump_stop).await.map_err(failed) });
+        tasks
+            .spawn(async move { sampling.pump(listener, frames_in, asked, pump_stop).await.map_err(failed) });
         let (keeping, lost) = exclusive::keep(held, self.clock.clone(), stop.clone());
         tasks.spawn(async move {
             keeping.await;
@@ -414,7 +423,9 @@ impl Process {
         let connection = self.connections.decisions.clone();
         let ledger = Ledger::open(connection.clone(), &self.names).await?;
         let work = match filters {
-            Some(filters) => Some(self.work(role, &self.names.ledger, role.as_str().to_owned(), filters).await?),
+            Some(filters) => {
+                Some(self.work(role, &self.names.ledger, role.as_str().to_owned(), filters).await?)
+            }
             None => None,
         };
         Ok(Wiring {
@@ -520,7 +531,7 @@ async fn load_newest(
 fn announce(announced: &watch::Sender<Generation>, fold: &Fold) {
     if let Some((generation, _)) = fold.announced() {
         announced.send_if_modified(|known| {
-            let newer = known < generation;
+            let newer = *known < *generation;
             if newer {
                 *known = *generation;
             }

@@ -84,6 +84,11 @@ impl<'a> Replay<'a> {
         news
     }
 
+    /// Takes the samples so far as a whole scrape.
+    pub fn settle(&mut self) {
+        self.finish_scrape();
+    }
+
     /// Lets the loop come to rest after the last sample.
     pub fn finish(&mut self) -> Summary {
         self.finish_scrape();
@@ -132,7 +137,9 @@ fn join_all(world: &mut World<'_, Calm>, configuration: &Arc<Configuration>) -> 
     let executor = world.join(
         None,
         None,
-        Box::new(move |_| Box::new(Executor::new("executor".into(), Arc::clone(&loaded), 0)) as Box<dyn Core>),
+        Box::new(move |_| {
+            Box::new(Executor::new("executor".into(), Arc::clone(&loaded), 0)) as Box<dyn Core>
+        }),
     );
     let all = (0..SHARDS).map(|shard| Lease { shard, revision: 1, until: Timestamp::MAX }).collect();
     world.lease(executor, all);

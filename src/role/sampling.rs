@@ -79,9 +79,15 @@ impl Sampling {
                     // What may have been missed is not taken for absence.
                     snapshot.observed_since = Some(clock.now());
                 }
-                let core = Monitor::restore(Arc::clone(cell), Arc::clone(instance), Arc::clone(configuration), snapshot);
+                let core = Monitor::restore(
+                    Arc::clone(cell),
+                    Arc::clone(instance),
+                    Arc::clone(configuration),
+                    snapshot,
+                );
                 tracing::info!(from = next, to = tail.last_sequence, whole, "restored from a checkpoint");
-                self.read_tail(core, &stream, next.max(tail.first_sequence), tail.last_sequence, &mut steps).await?
+                self.read_tail(core, &stream, next.max(tail.first_sequence), tail.last_sequence, &mut steps)
+                    .await?
             }
             None => Monitor::new(Arc::clone(cell), Arc::clone(instance), Arc::clone(configuration)),
         };

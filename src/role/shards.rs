@@ -157,7 +157,8 @@ impl Keeper {
 
     /// Two executors that start together try different shards first.
     fn in_my_order(&self) -> impl Iterator<Item = u16> + use<> {
-        let start = self.holder.bytes().fold(0_u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(u16::from(byte)));
+        let start =
+            self.holder.bytes().fold(0_u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(u16::from(byte)));
         (0..SHARDS).map(move |step| start.wrapping_add(step) % SHARDS)
     }
 

@@ -11,8 +11,8 @@ use super::msgpack::{self, Limits};
 use super::words::mirrored;
 use super::{DecodeError, EncodeError};
 use crate::engine::monitor::{
-    Course, Delay, GridSnapshot, JoinSnapshot, Lane, Measurement, MonitorSnapshot, Producer, RuleKey, RuleSnapshot,
-    ScrapeSnapshot, SeriesSnapshot, Stage, TableSnapshot, ViolationSnapshot, WaitingFrame,
+    Course, Delay, GridSnapshot, JoinSnapshot, Lane, Measurement, MonitorSnapshot, Producer, RuleKey,
+    RuleSnapshot, ScrapeSnapshot, SeriesSnapshot, Stage, TableSnapshot, ViolationSnapshot, WaitingFrame,
 };
 use crate::model::{Entry, EpisodeId, Labels, RuleName, TableHash, Timestamp};
 
@@ -20,12 +20,8 @@ use crate::model::{Entry, EpisodeId, Labels, RuleName, TableHash, Timestamp};
 const CHECKPOINT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a checkpoint may hold.
-const LIMITS: Limits = Limits {
-    message_bytes: CHECKPOINT_BYTES_MAX,
-    text_bytes: 4 * 1024 * 1024,
-    items: 4_000_000,
-    depth: 24,
-};
+const LIMITS: Limits =
+    Limits { message_bytes: CHECKPOINT_BYTES_MAX, text_bytes: 4 * 1024 * 1024, items: 4_000_000, depth: 24 };
 
 /// The monitor's state at a place in the sample stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +34,8 @@ pub struct Checkpoint {
 
 /// Writes a checkpoint.
 pub fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, EncodeError> {
-    let bytes = rmp_serde::to_vec_named(checkpoint).map_err(|error| EncodeError::Refused(error.to_string()))?;
+    let bytes =
+        rmp_serde::to_vec_named(checkpoint).map_err(|error| EncodeError::Refused(error.to_string()))?;
     if bytes.len() > CHECKPOINT_BYTES_MAX {
         return Err(EncodeError::TooMany { what: "bytes", count: bytes.len(), max: CHECKPOINT_BYTES_MAX });
     }
@@ -143,6 +140,7 @@ struct SeriesShape {
     producer: u32,
     #[serde(with = "samples")]
     samples: Vec<(Timestamp, f64)>,
+    is_forgotten: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -184,7 +182,7 @@ struct RuleKeyShape {
 struct ViolationShape {
     rule: u32,
     series: Option<u32>,
-    series_gone: bool,
+    is_series_gone: bool,
     element: Labels,
     labels: Labels,
     episode: EpisodeId,
@@ -218,6 +216,7 @@ struct GridShape {
     name: Arc<str>,
     #[serde(rename = "interval_ms", with = "millis")]
     interval: Duration,
+    has_begun: bool,
     next: Option<Timestamp>,
     lanes: Vec<(u32, u32)>,
 }
@@ -291,7 +290,8 @@ mod samples {
         }
         for row in rows {
             let (at, value) = row.split_at(8);
-            let read = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            let read =
+                |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
             samples.push((Timestamp::from_millis(read(at).cast_signed()), f64::from_bits(read(value))));
         }
         Ok(samples)

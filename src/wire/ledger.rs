@@ -73,15 +73,21 @@ pub fn decode(content: ContentType, payload: &[u8]) -> Result<Batch, DecodeError
 /// A record as it is kept, with its place.
 pub fn keep(record: &Record) -> Result<Bytes, EncodeError> {
     let Record { sequence, stored_at, topic, batch } = record;
-    body::encode(&Kept { sequence: *sequence, stored_at: *stored_at, topic: topic.to_string(), batch: Cow::Borrowed(batch) })
-        .map(Bytes::from)
+    body::encode(&Kept {
+        sequence: *sequence,
+        stored_at: *stored_at,
+        topic: topic.to_string(),
+        batch: Cow::Borrowed(batch),
+    })
+    .map(Bytes::from)
 }
 
 /// A record that was kept.
 pub fn kept(bytes: &[u8]) -> Result<Record, DecodeError> {
     let Kept { sequence, stored_at, topic, batch } = body::decode(ContentType::MessagePack, bytes)?;
-    let topic = super::subject::topic(&topic)
-        .ok_or_else(|| DecodeError::unknown(format_args!("`{topic}` is no topic of the ledger")).in_field("topic"))?;
+    let topic = super::subject::topic(&topic).ok_or_else(|| {
+        DecodeError::unknown(format_args!("`{topic}` is no topic of the ledger")).in_field("topic")
+    })?;
     Ok(Record { sequence, stored_at, topic, batch: batch.into_owned() })
 }
 

@@ -5,5 +5,11 @@
 mod support;
 
 mod connecting;
+mod identity;
+mod lease;
 mod ledger;
+mod objects;
+mod samples;
+mod service;
 mod topology;
+mod work;

@@ -10,7 +10,7 @@ use homeostat::bus::{Outgoing, Stored};
 use tempfile::TempDir;
 
 /// Past it a test is not slow but stuck.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server with a folder of its own.
 pub(crate) struct Bed {

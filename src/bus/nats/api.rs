@@ -67,6 +67,7 @@ impl Connection {
     /// The answer, or `None` as soon as it cannot come any more because the connection was lost. The question has a
     /// limit of its own.
     pub(super) async fn answered<T>(&self, question: impl Future<Output = T>) -> Option<T> {
+        self.observe();
         let lost = self.events.lost();
         tokio::select! {
             biased;

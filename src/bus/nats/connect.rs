@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 use thiserror::Error;
@@ -174,9 +175,15 @@ impl Connection {
             .max_ack_inflight(PUBLISHES_IN_FLIGHT_MAX)
             .build(client.clone());
         let api_prefix = settings.api_prefix.as_deref().unwrap_or("$JS.API").into();
+        events.count_with(client.statistics());
         let connection = Self { client, jetstream, events, timeout: settings.request_timeout, api_prefix };
         connection.check(settings).await?;
         Ok(connection)
+    }
+
+    /// Puts the events right where one was lost. Cheap.
+    pub(super) fn observe(&self) {
+        self.events.observe(self.client.connection_state() == State::Connected);
     }
 
     /// What happened to this connection.
@@ -339,7 +346,9 @@ fn connect_error(settings: &Settings, error: &async_nats::ConnectError) -> Conne
 
 fn is_tls(reason: &str) -> bool {
     let reason = reason.to_lowercase();
-    ["certificate", "tls", "handshake"].iter().any(|word| reason.contains(word))
+    ["certificate", "tls", "handshake", "fatal alert", "corrupt message"]
+        .iter()
+        .any(|word| reason.contains(word))
 }
 
 fn unreachable_server(settings: &Settings, reason: String) -> ConnectError {

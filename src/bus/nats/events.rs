@@ -1,10 +1,10 @@
 //! What happens to a connection beside its messages: the only place where lost connections, dropped messages and
 //! missing permissions show.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use async_nats::{ClientError, Event, ServerError};
+use async_nats::{ClientError, Event, ServerError, Statistics};
 use tokio::sync::watch;
 
 /// The state of a connection.
@@ -44,6 +44,8 @@ pub struct Events {
     slow_consumer: AtomicU64,
     server_errors: AtomicU64,
     lame_duck: AtomicU64,
+    /// The client's own count of connections: it is right even where an event was lost.
+    statistics: OnceLock<Arc<Statistics>>,
 }
 
 impl Events {
@@ -56,6 +58,7 @@ impl Events {
             slow_consumer: AtomicU64::new(0),
             server_errors: AtomicU64::new(0),
             lame_duck: AtomicU64::new(0),
+            statistics: OnceLock::new(),
         }
     }
 
@@ -112,6 +115,29 @@ impl Events {
         }
     }
 
+    /// Where the client counts, once there is one.
+    pub(super) fn count_with(&self, statistics: Arc<Statistics>) {
+        // Set once per connection; a second time would be the same.
+        let _ = self.statistics.set(statistics);
+    }
+
+    /// Puts the link right: the client drops events when 128 of them wait, and that may be the one of a reconnect.
+    pub(super) fn observe(&self, up: bool) {
+        let Some(connects) = self.counted_connects() else { return };
+        let seen = Link { up, connects };
+        self.link.send_if_modified(|link| {
+            let differs = *link != seen && connects >= link.connects;
+            if differs {
+                *link = seen;
+            }
+            differs
+        });
+    }
+
+    fn counted_connects(&self) -> Option<u64> {
+        self.statistics.get().map(|statistics| statistics.connects.load(Ordering::Relaxed))
+    }
+
     /// Called by the client library, one event after the other; it must not wait.
     pub(super) fn handle(&self, event: Event) {
         let count = |counter: &AtomicU64| {
@@ -119,8 +145,8 @@ impl Events {
         };
         match event {
             Event::Connected => self.link.send_modify(|link| {
-                link.up = true;
-                link.connects += 1;
+                let counted = self.counted_connects().unwrap_or(link.connects + 1);
+                *link = Link { up: true, connects: link.connects.max(counted) };
             }),
             Event::Disconnected => {
                 count(&self.disconnects);

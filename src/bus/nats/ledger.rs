@@ -7,7 +7,7 @@ use std::future::Future;
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, RawMessageError, Stream};
-use serde_json::Value;
+use serde_json::json;
 
 use super::api::ApiError;
 use super::connect::Connection;
@@ -58,7 +58,7 @@ impl Ledger {
 
     /// Where it begins and ends.
     pub async fn tail(&self) -> Result<Tail, ReadError> {
-        let info = self.connection.api::<Info>(format!("STREAM.INFO.{}", self.name), &Value::Null).await;
+        let info = self.connection.api::<Info>(format!("STREAM.INFO.{}", self.name), &json!({})).await;
         let info = info.map_err(read_error)?;
         Ok(Tail {
             first_sequence: info.state.first_sequence,

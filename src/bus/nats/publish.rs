@@ -45,6 +45,7 @@ impl Publisher {
     ) -> Result<impl Future<Output = Result<Published, PublishError>> + Send + 'static, PublishError> {
         let subject = outgoing.subject.clone();
         let message = self.message(outgoing)?;
+        self.connection.observe();
         let lost = self.connection.events.lost();
         let sending = self.connection.jetstream.send_publish(subject, message);
         let answer = tokio::time::timeout(self.connection.timeout, sending)

@@ -8,7 +8,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use async_nats::{Client, Message, StatusCode, Subscriber};
+use async_nats::{Message, StatusCode, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::sync::watch;
@@ -30,7 +30,7 @@ const REFUSED_DELAY_MAX: Duration = Duration::from_secs(1);
 /// Pulls from one consumer.
 #[derive(Debug)]
 pub(super) struct Puller {
-    client: Client,
+    connection: Connection,
     link: watch::Receiver<Link>,
     subject: String,
     /// Every request has a reply subject of its own below this one, so that answers to forgotten ones are known.
@@ -73,16 +73,15 @@ impl Puller {
         consumer: &str,
         batch: usize,
     ) -> Result<Self, async_nats::SubscribeError> {
-        let client = connection.client.clone();
-        let inbox = client.new_inbox();
+        let inbox = connection.client.new_inbox();
         let mut silence = tokio::time::interval(SILENCE_MAX);
         silence.reset();
         Ok(Self {
             link: connection.events.link(),
             subject: format!("{}.CONSUMER.MSG.NEXT.{stream}.{consumer}", connection.api_prefix),
-            subscriber: client.subscribe(format!("{inbox}.*")).await?,
+            subscriber: connection.client.subscribe(format!("{inbox}.*")).await?,
             inbox,
-            client,
+            connection: connection.clone(),
             batch,
             owed: 0,
             generation: 0,
@@ -112,6 +111,7 @@ impl Puller {
                     return Pulled::Broken;
                 }
                 _ = self.silence.tick() => {
+                    self.connection.observe();
                     if std::mem::take(&mut self.heard) {
                         continue;
                     }
@@ -141,6 +141,12 @@ impl Puller {
         }
     }
 
+    /// Asks for nothing more; what was received before is still there.
+    pub(super) async fn close(&mut self) {
+        // A queue that is full for so long belongs to a connection that is down: nothing comes anyway.
+        let _ = tokio::time::timeout(HEARTBEAT, self.subscriber.unsubscribe()).await;
+    }
+
     /// Opens a request where less than half a batch is owed. Cancel safe: a request that was not sent is not counted,
     /// one that was and is not counted only brings more.
     async fn request(&mut self) {
@@ -153,7 +159,11 @@ impl Puller {
             "expires": nanos(EXPIRES),
             "idle_heartbeat": nanos(HEARTBEAT),
         });
-        let sent = self.client.publish_with_reply(self.subject.clone(), reply, request.to_string().into());
+        let sent = self.connection.client.publish_with_reply(
+            self.subject.clone(),
+            reply,
+            request.to_string().into(),
+        );
         // The queue of the connection is full when it is down for long; the silence is noticed later.
         if let Ok(Ok(())) = tokio::time::timeout(HEARTBEAT, sent).await {
             self.owed += self.batch;
@@ -188,7 +198,10 @@ impl Puller {
                 self.refused();
                 Some(Pulled::NoResponders)
             }
-            _ if description.eq_ignore_ascii_case("Consumer Deleted") => Some(Pulled::Deleted),
+            _ if description.eq_ignore_ascii_case("Consumer Deleted") => {
+                self.refused();
+                Some(Pulled::Deleted)
+            }
             // A change of leader, a shutdown, too many open requests: another one later.
             StatusCode::REQUEST_TERMINATED if !description.starts_with("Exceeded MaxRequest") => {
                 self.refused();

@@ -11,8 +11,8 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// A server accepts after 7 to 30 ms, later where it recovers a large store.
-const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// A server accepts after 7 to 30 ms, later where it recovers a large store or the disk is busy.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// A clean stop flushes; past this it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);

@@ -393,7 +393,7 @@ pub async fn buckets(connection: &Connection, names: &Names) -> Result<u16, Topo
 }
 
 async fn stream_info(connection: &Connection, name: &str) -> Result<Option<Info>, TopologyError> {
-    match connection.api(format!("STREAM.INFO.{name}"), &Value::Null).await {
+    match connection.api(format!("STREAM.INFO.{name}"), &json!({})).await {
         Ok(info) => Ok(Some(info)),
         Err(error) if error.is(STREAM_NOT_FOUND) => Ok(None),
         Err(error) => Err(failed(name, &error)),

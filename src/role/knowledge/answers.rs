@@ -100,7 +100,8 @@ impl Knowledge {
                 Entry::Analysis(analysis) => analysis.causes.first().cloned(),
                 _other => None,
             });
-            let plans = rows.iter().flat_map(|row| &row.batch.entries).filter(|it| matches!(it, Entry::Plan(_)));
+            let plans =
+                rows.iter().flat_map(|row| &row.batch.entries).filter(|it| matches!(it, Entry::Plan(_)));
             if let Some(newest) = newest {
                 listed.push(json!({
                     "id": newest.id.to_string(),
@@ -131,7 +132,9 @@ impl Knowledge {
                         _other => None,
                     });
                     let end = entries.iter().find_map(|entry| match entry {
-                        Entry::Admission(crate::model::Admission::Release(release)) if release.plan == plan.id => {
+                        Entry::Admission(crate::model::Admission::Release(release))
+                            if release.plan == plan.id =>
+                        {
                             Some(release.end.as_str())
                         }
                         _other => None,
@@ -195,7 +198,9 @@ impl Knowledge {
         let rows = self.store.scan(Table::Learned, &KeyRange::all(), LISTED_MAX)?.records;
         let rows: Result<Vec<Value>, _> = rows
             .iter()
-            .map(|row| wire::knowledge::decode_learned(&row.value).map(|row| wire::knowledge::learned_json(&row)))
+            .map(|row| {
+                wire::knowledge::decode_learned(&row.value).map(|row| wire::knowledge::learned_json(&row))
+            })
             .collect();
         Ok(Value::Array(rows?))
     }

@@ -51,7 +51,7 @@ fn remember_entry(
     alone.batch.entries = vec![entry.clone()];
     let row = wire::ledger::keep(&alone)?;
     let place = place(record.sequence, index);
-    let mut about = |change: &mut Change, incident: IncidentId| -> Result<(), KnowledgeError> {
+    let about = |change: &mut Change, incident: IncidentId| -> Result<(), KnowledgeError> {
         change.put(Table::Incidents, &join(&id(incident.as_u128()), &place), &row)?;
         Ok(())
     };
@@ -98,7 +98,12 @@ fn remember_entry(
 }
 
 /// The first verdict on a plan counts, as in the fold.
-fn learn(store: &Store, change: &mut Change, record: &Record, verdict: &Verdict) -> Result<(), KnowledgeError> {
+fn learn(
+    store: &Store,
+    change: &mut Change,
+    record: &Record,
+    verdict: &Verdict,
+) -> Result<(), KnowledgeError> {
     let plan = id(verdict.plan.as_u128());
     if store.get(Table::Verdicts, &plan)?.is_some() {
         return Ok(());
@@ -110,7 +115,11 @@ fn learn(store: &Store, change: &mut Change, record: &Record, verdict: &Verdict)
         None => Effectiveness::unknown(record.stored_at),
     };
     let taught = known.taught(verdict.kind, record.stored_at);
-    change.put(Table::Learned, &key, &wire::knowledge::encode_learned(&verdict.playbook, &verdict.cause, taught)?)?;
+    change.put(
+        Table::Learned,
+        &key,
+        &wire::knowledge::encode_learned(&verdict.playbook, &verdict.cause, taught)?,
+    )?;
     Ok(())
 }
 
@@ -144,7 +153,9 @@ fn forget(store: &Store, change: &mut Change, kept: u64) -> Result<u64, Knowledg
     for oldest in store.scan(Table::ByTime, &KeyRange::all(), surplus)?.records {
         let Some(incident) = oldest.key.get(8..24) else { continue };
         for row in store.scan(Table::Incidents, &KeyRange::prefix(incident), ROWS_MAX)?.records {
-            for (table, key) in wire::ledger::kept(&row.value).map(|record| indexes(&record)).unwrap_or_default() {
+            for (table, key) in
+                wire::ledger::kept(&row.value).map(|record| indexes(&record)).unwrap_or_default()
+            {
                 change.delete(table, &key)?;
             }
             change.delete(Table::Incidents, &row.key)?;
@@ -168,12 +179,11 @@ fn indexes(record: &Record) -> Vec<(Table, Vec<u8>)> {
             Entry::Analysis(analysis) => rows.push((Table::Analyses, id(analysis.id.as_u128()).to_vec())),
             Entry::Incident(incident) => {
                 // An episode has few revisions: firing, resolved.
-                let revisions = incident.joined.iter().flat_map(|episode| (1..=4_u32).map(move |rev| (episode, rev)));
-                rows.extend(
-                    revisions.map(|(episode, rev)| {
-                        (Table::Violations, join(&id(episode.as_u128()), &rev.to_be_bytes()))
-                    }),
-                );
+                let revisions =
+                    incident.joined.iter().flat_map(|episode| (1..=4_u32).map(move |rev| (episode, rev)));
+                rows.extend(revisions.map(|(episode, rev)| {
+                    (Table::Violations, join(&id(episode.as_u128()), &rev.to_be_bytes()))
+                }));
             }
             Entry::Violation(_)
             | Entry::Admission(_)

@@ -217,7 +217,8 @@ async fn answer(
         objects.put(EXPORT, &out).await.map_err(|error| failed(&error))?;
         return Ok(json(&serde_json::json!({ "object": EXPORT, "bytes": out.len() })));
     }
-    let question = Question::read(&endpoint, &asked.payload).map_err(|status| Refusal { code: 400, status })?;
+    let question =
+        Question::read(&endpoint, &asked.payload).map_err(|status| Refusal { code: 400, status })?;
     let answered = tokio::task::spawn_blocking(move || knowledge.answer(&question));
     match answered.await.map_err(|panic| failed(&panic))?.map_err(|error| failed(&error))? {
         Some(value) => Ok(json(&value)),

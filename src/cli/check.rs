@@ -1,0 +1,86 @@
+//! `check`: whether a configuration can be used, and what of it cannot, by file, line and column.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::exit::{Failure, Outcome, outside};
+use super::output::Format;
+use super::{Context, args, output, printed};
+use crate::config;
+use crate::model::{Bundle, BundleFile, Generation};
+use crate::wire::files::FileError;
+
+/// Checks folders and single files.
+pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
+    let mut refused: Vec<Value> = Vec::new();
+    let (mut files, mut rules, mut playbooks) = (0, 0, 0);
+    for path in &args.paths {
+        let bundle = read(path)?;
+        let loaded = config::load(&bundle, Generation::default());
+        files += bundle.files.len();
+        rules += loaded.configuration.groups.iter().map(|group| group.rules.len()).sum::<usize>();
+        playbooks += loaded.configuration.playbooks.len();
+        refused.extend(loaded.refused.iter().map(|error| refusal(path, error)));
+    }
+    let summary = json!({
+        "files": files,
+        "rules": rules,
+        "playbooks": playbooks,
+        "refused": refused,
+    });
+    match context.format {
+        Format::Table => {
+            for refusal in &refused {
+                eprintln!("{}", text(refusal));
+            }
+            println!(
+                "{files} files: {rules} rules and {playbooks} playbooks can be used, {} refused",
+                refused.len()
+            );
+        }
+        Format::Json | Format::Jsonl | Format::Yaml => {
+            output::one(context.format, &summary).or_else(printed)?
+        }
+    }
+    if refused.is_empty() { Ok(()) } else { Err(Failure::Finding) }
+}
+
+/// A folder as a bundle, or a single file as one.
+pub(super) fn read(path: &Path) -> Result<Bundle, Failure> {
+    if path.is_dir() {
+        return config::read_bundle(path).map_err(outside);
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        outside(anyhow::Error::new(error).context(format!("`{}` cannot be read", path.display())))
+    })?;
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    // What a single file is, its folder says; rules where that says nothing.
+    let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let known = matches!(name.as_str(), "charter.yaml" | "charter.yml" | "analysis.yaml" | "analysis.yml");
+    let path = match folder.as_deref() {
+        _ if known => name,
+        Some(folder @ ("playbooks" | "causes" | "rules")) => format!("{folder}/{name}"),
+        Some(_) | None => format!("rules/{name}"),
+    };
+    Ok(Bundle::new(vec![BundleFile { path: path.into(), text: text.into() }]))
+}
+
+/// A refusal for people.
+pub(super) fn text(refusal: &Value) -> String {
+    let field = |name: &str| refusal[name].as_str().unwrap_or_default().to_owned();
+    let hint = refusal["hint"].as_str().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+    format!("{}:{}:{}: {}{hint}", field("file"), refusal["line"], refusal["column"], field("reason"))
+}
+
+/// A refusal for programs.
+pub(super) fn refusal(root: &Path, error: &FileError) -> Value {
+    let file = if root.is_dir() { root.join(&*error.file) } else { root.to_owned() };
+    json!({
+        "file": file.to_string_lossy(),
+        "line": error.place.line,
+        "column": error.place.column,
+        "reason": error.cause,
+        "hint": error.hint,
+    })
+}

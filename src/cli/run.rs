@@ -1,0 +1,203 @@
+//! `run` and `dev`: the roles of the loop in this process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::exit::{Failure, Outcome, outside, usage};
+use super::{Context, args, bus};
+use crate::bus::nats::{PrivateServer, ServerOptions, Settings, SyncInterval, Topology};
+use crate::config;
+use crate::http::{self, Served};
+use crate::model::{Generation, Role};
+use crate::role::applying::Shelf;
+use crate::role::process::{Process, ProcessSettings, Readiness};
+use crate::telemetry;
+
+/// How long a server that is not there yet is waited for.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs roles against a server.
+pub(super) async fn run(args: args::Run, context: &Context) -> Outcome {
+    let mut settings = bus::settings(&args.bus, context)?;
+    settings.connect_within = CONNECT_WITHIN;
+    let mut topology = Topology::new(&args.bus.prefix, &args.bus.cell).map_err(usage)?;
+    topology.replicas = args.replicas;
+    let mut roles: Vec<Role> = args.roles.iter().map(|role| role.role()).collect();
+    roles.sort_unstable();
+    roles.dedup();
+    let process = ProcessSettings {
+        bus: settings,
+        topology,
+        roles,
+        instance: context.environment.host.clone().unwrap_or_else(|| "homeostat".to_owned()),
+        data: data_folder(args.data, context)?,
+    };
+    let stop = CancellationToken::new();
+    serve(process, args.config, &args.http, context, stop).await
+}
+
+/// Runs a private server and all roles.
+pub(super) async fn dev(args: args::Dev, context: &Context) -> Outcome {
+    let temporary = match &args.data {
+        Some(_) => None,
+        None => Some(temporary_folder(context).map_err(outside)?),
+    };
+    let folder = args.data.clone().or_else(|| temporary.clone()).unwrap_or_default();
+    let done = dev_in(&folder, args, context).await;
+    if let Some(temporary) = temporary {
+        let _ = std::fs::remove_dir_all(temporary);
+    }
+    done
+}
+
+async fn dev_in(folder: &Path, args: args::Dev, context: &Context) -> Outcome {
+    let mut server =
+        private_server(args.nats_server, &folder.join("nats"), SyncInterval::Default, context).await?;
+    println!("nats-server on {}", server.url());
+    let process = ProcessSettings {
+        bus: Settings::new(&server.url()).map_err(outside)?,
+        topology: small(Topology::new("homeostat", "default").map_err(outside)?),
+        roles: Role::ALL.to_vec(),
+        instance: "dev".to_owned(),
+        data: folder.to_owned(),
+    };
+    let done = serve(process, args.config, &args.http, context, CancellationToken::new()).await;
+    server.stop().await;
+    done
+}
+
+/// A private server sets no gigabytes aside.
+pub(super) fn small(mut topology: Topology) -> Topology {
+    const MIB: i64 = 1024 * 1024;
+    topology.ledger.bytes = 512 * MIB;
+    topology.intake.bytes = 64 * MIB;
+    topology.samples.bytes = 128 * MIB;
+    topology.dead_letters.bytes = 64 * MIB;
+    topology.object_bytes = 256 * MIB;
+    topology
+}
+
+/// Starts a private server.
+pub(super) async fn private_server(
+    binary: Option<PathBuf>,
+    folder: &Path,
+    sync: SyncInterval,
+    context: &Context,
+) -> Result<PrivateServer, Failure> {
+    let Some(binary) = binary.or_else(|| context.environment.find_nats_server()) else {
+        return Err(outside(anyhow::anyhow!(
+            "there is no nats-server\nhint: scripts/nats-server finds or installs one; --nats-server or HOMEOSTAT_NATS_SERVER names it"
+        )));
+    };
+    let options = ServerOptions { binary, folder: folder.to_owned(), sync, extra: String::new() };
+    PrivateServer::start(options).await.map_err(outside)
+}
+
+/// A folder of our own below the system's temporary one.
+pub(super) fn temporary_folder(context: &Context) -> std::io::Result<PathBuf> {
+    let name = format!("homeostat-{}-{}", std::process::id(), context.clock.now().as_millis());
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+fn data_folder(given: Option<PathBuf>, context: &Context) -> Result<PathBuf, Failure> {
+    let usual = || context.environment.state_home.clone().map(|home| home.join("homeostat"));
+    given.or_else(usual).ok_or_else(|| {
+        usage(anyhow::anyhow!("there is no place for the store\nhint: --data DIR says where, or set HOME"))
+    })
+}
+
+async fn serve(
+    settings: ProcessSettings,
+    folder: Option<PathBuf>,
+    address: &str,
+    context: &Context,
+    stop: CancellationToken,
+) -> Outcome {
+    let metrics = telemetry::init_metrics().map_err(outside)?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        outside(
+            anyhow::Error::new(error).context(format!("`{address}` cannot be served\nhint: --http ADDRESS")),
+        )
+    })?;
+    let local = listener.local_addr().map_err(outside)?;
+    let roles: Vec<&str> = settings.roles.iter().map(|role| role.as_str()).collect();
+    println!("homeostat {} runs {} and serves http://{local}", env!("CARGO_PKG_VERSION"), roles.join(", "));
+    let process = Process::open(settings, context.clock.clone()).await.map_err(outside)?;
+    let shelf = process.shelf().await.map_err(outside)?;
+    if let Some(folder) = &folder {
+        apply(&shelf, folder, context).await?;
+    }
+    let (reload, asked) = mpsc::channel(1);
+    let (readiness_out, readiness) = watch::channel::<Option<Readiness>>(None);
+    let missing = move || match &*readiness.borrow() {
+        Some(readiness) => readiness.missing(),
+        None => vec!["starting".to_owned()],
+    };
+    let served = Served { metrics, missing: Arc::new(missing), reload: reload.clone() };
+    let serving = http::serve(listener, served, stop.child_token());
+    let running =
+        process.run(move |readiness| drop(readiness_out.send_replace(Some(readiness))), stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        done = &mut running => return done.map_err(outside),
+        served = serving => served.map_err(outside)?,
+        () = reloading(shelf, folder, asked, context) => {}
+        () = told_to_stop() => eprintln!("stopping: what is under way is finished first"),
+    }
+    stop.cancel();
+    running.await.map_err(outside)
+}
+
+async fn apply(shelf: &Shelf, folder: &Path, context: &Context) -> Outcome {
+    let bundle = config::read_bundle(folder).map_err(outside)?;
+    for error in config::load(&bundle, Generation::default()).refused {
+        eprintln!("{}/{error}", folder.display());
+    }
+    let applied = shelf.apply(&bundle, context.clock.now()).await.map_err(outside)?;
+    let word = if applied.changed { "applied" } else { "applied already" };
+    println!("{} {word}, generation {}", folder.display(), applied.generation);
+    Ok(())
+}
+
+/// Applies the folder again on SIGHUP and on `/-/reload`; never returns.
+async fn reloading(shelf: Shelf, folder: Option<PathBuf>, mut asked: mpsc::Receiver<()>, context: &Context) {
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
+    loop {
+        tokio::select! {
+            Some(()) = asked.recv() => {}
+            () = next_signal(hangup.as_mut()) => {}
+        }
+        match &folder {
+            Some(folder) => {
+                if let Err(failure) = apply(&shelf, folder, context).await {
+                    eprintln!("{}", failure.text().unwrap_or_default());
+                }
+            }
+            None => eprintln!("nothing to apply: this process was started without --config"),
+        }
+    }
+}
+
+async fn next_signal(signal: Option<&mut tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn told_to_stop() {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = next_signal(terminate.as_mut()) => {}
+    }
+}

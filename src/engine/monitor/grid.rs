@@ -1,0 +1,140 @@
+//! Groups with an interval: evaluated at its multiples, as Prometheus does, when the samples up to there are in.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::deadlines::wall_of;
+use super::evaluation::{Evaluation, just_before};
+use super::producers::{ProducerId, Producers};
+use super::rules::GridGroup;
+use crate::model::Timestamp;
+
+/// Prometheus' own limit for points of a range. A group that is further behind goes on from there.
+const POINTS_PER_STEP_MAX: u64 = 11_000;
+
+/// A producer's bucket.
+pub(super) type LaneKey = (ProducerId, u32);
+
+/// A group with an interval, and how far it is.
+#[derive(Clone, Debug)]
+pub(super) struct Grid {
+    pub(super) group: GridGroup,
+    /// The next point to evaluate at.
+    pub(super) next: Option<Timestamp>,
+    /// Whose samples it reads.
+    pub(super) lanes: BTreeSet<LaneKey>,
+    /// Whether a point was evaluated since there are samples.
+    pub(super) has_begun: bool,
+    /// The frame that was looked at last.
+    mark: u64,
+}
+
+impl Grid {
+    pub(super) fn new(group: GridGroup) -> Self {
+        Self { group, next: None, lanes: BTreeSet::new(), has_begun: false, mark: 0 }
+    }
+
+    /// A frame has a sample that the group reads.
+    #[inline]
+    pub(super) fn touch(&mut self, frame: u64, lane: LaneKey, oldest: Timestamp) {
+        if self.mark != frame {
+            self.mark = frame;
+            self.touch_first(lane, oldest);
+        }
+    }
+
+    #[cold]
+    fn touch_first(&mut self, lane: LaneKey, oldest: Timestamp) {
+        if !self.has_begun {
+            // Points before the first samples have nothing to say; samples may be older than we are.
+            let first = self.point_from(oldest);
+            self.next = Some(self.next.map_or(first, |next| next.min(first)));
+        }
+        self.lanes.insert(lane);
+    }
+
+    /// The first point that is not before `at`.
+    fn point_from(&self, at: Timestamp) -> Timestamp {
+        let step = i64::try_from(self.group.interval.as_millis()).unwrap_or(i64::MAX);
+        let over = at.as_millis().rem_euclid(step);
+        Timestamp::from_millis(at.as_millis().saturating_add((step - over) % step))
+    }
+
+    /// Up to where all samples are in, going by the samples themselves.
+    fn watermark(&self, producers: &Producers) -> Option<Timestamp> {
+        let watermarks = self.lanes.iter().map(|(producer, bucket)| {
+            producers.get(*producer).lanes.get(bucket).map_or(Timestamp::MIN, |lane| lane.watermark)
+        });
+        watermarks.min().map(just_before)
+    }
+
+    /// When a point may be evaluated although samples are missing.
+    fn wall(&self, producers: &Producers, point: Timestamp) -> Timestamp {
+        let walls = self.lanes.iter().map(|(producer, _)| wall_of(producers, *producer, point));
+        walls.max().unwrap_or_else(|| wall_of(producers, ProducerId::NOBODY, point))
+    }
+
+    fn is_due(&self, producers: &Producers, point: Timestamp, now: Timestamp) -> bool {
+        self.watermark(producers).is_some_and(|watermark| watermark >= point)
+            || self.wall(producers, point) <= now
+    }
+}
+
+impl Evaluation {
+    /// Evaluates all points that are due.
+    pub(super) fn run_grids(&mut self, producers: &Producers, now: Timestamp) {
+        for place in 0..self.grids.len() {
+            let since = self.observed_since.unwrap_or(now);
+            let grid = &mut self.grids[place];
+            let mut next = *grid.next.get_or_insert_with(|| {
+                let step = i64::try_from(grid.group.interval.as_millis()).unwrap_or(i64::MAX);
+                let over = since.as_millis().rem_euclid(step);
+                Timestamp::from_millis(since.as_millis().saturating_add((step - over) % step))
+            });
+            let interval = grid.group.interval;
+            next = self.skip_what_is_too_far_behind(producers, place, next, now);
+            while self.grids[place].is_due(producers, next, now) {
+                for rule in self.grids[place].group.rules.clone() {
+                    self.evaluate_all(producers, rule, next);
+                }
+                next = next + interval;
+                let grid = &mut self.grids[place];
+                grid.has_begun |= !grid.lanes.is_empty();
+            }
+            self.grids[place].next = Some(next);
+        }
+    }
+
+    /// When the next point is due, at the latest.
+    pub(super) fn next_grid_point(&self, producers: &Producers, now: Timestamp) -> Option<Timestamp> {
+        let points = self.grids.iter().filter_map(|grid| {
+            let point = grid.next?;
+            let by_samples = grid.watermark(producers).is_some_and(|watermark| watermark >= point);
+            Some(if by_samples { now } else { grid.wall(producers, point) })
+        });
+        points.min()
+    }
+
+    fn skip_what_is_too_far_behind(
+        &mut self,
+        producers: &Producers,
+        place: usize,
+        next: Timestamp,
+        now: Timestamp,
+    ) -> Timestamp {
+        let grid = &self.grids[place];
+        let interval = i64::try_from(grid.group.interval.as_millis()).unwrap_or(i64::MAX);
+        let lag = grid.wall(producers, next).as_millis().saturating_sub(next.as_millis());
+        let by_wall = Timestamp::from_millis(now.as_millis().saturating_sub(lag));
+        let until = grid.watermark(producers).map_or(by_wall, |watermark| watermark.max(by_wall));
+        let points = until.as_millis().saturating_sub(next.as_millis()) / interval;
+        let Some(skipped) =
+            u64::try_from(points).ok().and_then(|points| points.checked_sub(POINTS_PER_STEP_MAX))
+        else {
+            return next;
+        };
+        self.counters.grid_points_skipped += skipped;
+        let skipped = i64::try_from(skipped).unwrap_or(i64::MAX).saturating_mul(interval);
+        next + Duration::from_millis(u64::try_from(skipped).unwrap_or(0))
+    }
+}

@@ -1,0 +1,49 @@
+//! PromQL over series in memory: the pull evaluator, which is the reference, and the store it reads.
+//!
+//! ```
+//! use homeostat::engine::promql::{Expr, Limits, Scope, SeriesStore, Value};
+//! use homeostat::model::{Labels, Timestamp};
+//!
+//! let mut store = SeriesStore::new(Limits::default());
+//! let series = store.series(&Labels::new([("__name__", "up"), ("job", "api")])?)?;
+//! store.append(series, Timestamp::from_millis(1_000), 0.0);
+//!
+//! let expr = Expr::parse("up == 0")?;
+//! let Value::Vector(down) = expr.eval(&store, Timestamp::from_millis(2_000), Scope::All)? else { panic!() };
+//! assert_eq!(down[0].labels.get("job"), Some("api"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Semantics are those of Prometheus 3: windows and the lookback are open on the left, rates extrapolate, sums
+//! compensate their rounding errors, stale markers end a series. What is not evaluated is refused when it is read.
+
+mod aggregate;
+mod ast;
+mod binary;
+mod distinct;
+mod error;
+mod eval;
+mod expr;
+mod index;
+mod matcher;
+mod parse;
+mod places;
+mod scan;
+mod series;
+mod signature;
+mod single;
+mod store;
+mod sum;
+mod syntax;
+mod value;
+mod window;
+
+pub use ast::Comparison;
+pub use error::{EvalError, ParseError, ParseErrorKind, Place};
+pub use eval::Scope;
+pub use expr::{Expr, LOOKBACK, Metrics, Read, Threshold};
+pub use matcher::{Matcher, Selector};
+pub use series::{STALE, is_stale};
+pub use signature::NameRemoval;
+pub use store::{Appended, Counters, Limits, SeriesId, SeriesStore, StoreFull};
+pub use value::{Element, Value};

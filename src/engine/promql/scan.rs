@@ -1,0 +1,388 @@
+//! Cuts an expression into tokens that know their place, which the parser's tree does not, and spells them in the
+//! one way the parser understands without doubt.
+
+use std::fmt::Write as _;
+
+use super::error::{ParseError, ParseErrorKind, Place};
+
+/// Longest expression in bytes: a hundred times the longest of the public rule collections.
+pub(super) const EXPRESSION_BYTES_MAX: usize = 64 << 10;
+/// Most operators and opening parentheses: each can nest the parser's tree by one more, and a tree is walked on the
+/// stack. Our own tree is bounded more tightly, see [`super::parse::NESTING_MAX`].
+pub(super) const OPERATORS_MAX: usize = 1_000;
+/// Prometheus holds durations as nanoseconds in 64 bits.
+const DURATION_SECONDS_MAX: f64 = 9_223_372_036.0;
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// A number, or a duration outside brackets, which is a number of seconds.
+    Number(f64),
+    /// A range, a step or an offset.
+    Duration(f64),
+    /// A text in quotes.
+    Text,
+    /// A name or keyword.
+    Word,
+    /// Everything else: operators, parentheses, commas.
+    Mark,
+}
+
+/// A token of the expression.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Token<'t> {
+    pub kind: Kind,
+    pub text: &'t str,
+    /// Bytes before it.
+    pub at: usize,
+    /// Whether it stands between braces or brackets, the delimiters themselves not.
+    pub is_inside: bool,
+}
+
+impl Token<'_> {
+    pub(super) fn is_mark(&self, text: &str) -> bool {
+        self.kind == Kind::Mark && self.text == text
+    }
+
+    /// Keywords are written in any case.
+    pub(super) fn is_word(&self, word: &str) -> bool {
+        self.kind == Kind::Word && self.text.eq_ignore_ascii_case(word)
+    }
+}
+
+/// The tokens of an expression, without comments.
+pub(super) fn scan(text: &str) -> Result<Vec<Token<'_>>, ParseError> {
+    if text.len() > EXPRESSION_BYTES_MAX {
+        let message =
+            format!("an expression of {} bytes, at most {EXPRESSION_BYTES_MAX} are read", text.len());
+        return Err(refuse(text, EXPRESSION_BYTES_MAX, ParseErrorKind::TooLarge, message));
+    }
+    let mut scanner =
+        Scanner { text, at: 0, tokens: Vec::new(), braces: false, brackets: false, operators: 0 };
+    while scanner.token()? {}
+    Ok(scanner.tokens)
+}
+
+/// The expression once more, in a spelling that leaves the parser no choice: numbers and durations as plain
+/// decimals, quotes as double quotes, no comments. The order of the tokens is the same.
+pub(super) fn spell(tokens: &[Token<'_>]) -> String {
+    let mut spelled = String::new();
+    let mut previous: Option<&Token<'_>> = None;
+    for token in tokens {
+        // Between braces the parser takes `or` before a blank for an operator.
+        let is_tight =
+            |previous: &Token<'_>| token.is_inside && [previous.kind, token.kind].contains(&Kind::Mark);
+        if previous.is_some_and(|previous| !is_tight(previous)) {
+            spelled.push(' ');
+        }
+        previous = Some(token);
+        match token.kind {
+            Kind::Number(value) | Kind::Duration(value) if value.is_finite() => {
+                // Writing to a String cannot fail.
+                let _ = write!(spelled, "{value:?}");
+            }
+            Kind::Text if token.text.starts_with('`') => {
+                let raw = &token.text[1..token.text.len() - 1];
+                let escaped = raw.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                spelled.extend(["\"", &escaped, "\""]);
+            }
+            Kind::Number(_) | Kind::Duration(_) | Kind::Text | Kind::Word | Kind::Mark => {
+                spelled.push_str(token.text);
+            }
+        }
+    }
+    spelled
+}
+
+/// How many parentheses are opened and closed in a text; none where it cannot be cut into tokens.
+pub(super) fn parentheses(text: &str) -> (usize, usize) {
+    let tokens = scan(text).unwrap_or_default();
+    let count = |mark: &str| tokens.iter().filter(|token| token.is_mark(mark)).count();
+    (count("("), count(")"))
+}
+
+/// An error at a byte of `text`.
+pub(super) fn refuse(text: &str, at: usize, kind: ParseErrorKind, message: String) -> ParseError {
+    ParseError { place: Place::new(text, at), kind, message, name: None }
+}
+
+struct Scanner<'t> {
+    text: &'t str,
+    at: usize,
+    tokens: Vec<Token<'t>>,
+    braces: bool,
+    brackets: bool,
+    operators: usize,
+}
+
+impl<'t> Scanner<'t> {
+    /// Takes one token; `false` at the end.
+    fn token(&mut self) -> Result<bool, ParseError> {
+        self.skip_blanks();
+        let rest = &self.text[self.at..];
+        let Some(first) = rest.chars().next() else { return Ok(false) };
+        let second = rest[first.len_utf8()..].chars().next();
+        match first {
+            '"' | '\'' | '`' => self.quoted(first)?,
+            '0'..='9' => self.number()?,
+            '.' if second.is_some_and(|c| c.is_ascii_digit()) => self.number()?,
+            'a'..='z' | 'A'..='Z' | '_' => self.word()?,
+            ':' if !self.braces && !self.brackets => self.word()?,
+            _ => self.mark(first, second)?,
+        }
+        Ok(true)
+    }
+
+    fn skip_blanks(&mut self) {
+        loop {
+            let rest = &self.text[self.at..];
+            let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len();
+            let comment = match rest[blank..].strip_prefix('#') {
+                Some(comment) => 1 + comment.find('\n').unwrap_or(comment.len()),
+                None => 0,
+            };
+            self.at += blank + comment;
+            if comment == 0 {
+                return;
+            }
+        }
+    }
+
+    fn quoted(&mut self, quote: char) -> Result<(), ParseError> {
+        let mut is_escaped = false;
+        for (offset, c) in self.text[self.at..].char_indices().skip(1) {
+            if c == '\n' && quote != '`' {
+                break;
+            } else if is_escaped {
+                is_escaped = false;
+            } else if c == '\\' && quote != '`' {
+                is_escaped = true;
+            } else if c == quote {
+                self.push(Kind::Text, offset + 1);
+                return Ok(());
+            }
+        }
+        Err(self.refuse("this text has no closing quote".into()))
+    }
+
+    fn number(&mut self) -> Result<(), ParseError> {
+        let rest = &self.text[self.at..];
+        let is_hex = rest.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
+        let mut end = 0;
+        for (offset, c) in rest.char_indices() {
+            let is_sign_of_exponent =
+                matches!(c, '+' | '-') && !is_hex && rest[..offset].ends_with(['e', 'E']);
+            if !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_') || is_sign_of_exponent) {
+                break;
+            }
+            end = offset + 1;
+        }
+        let text = &rest[..end];
+        let seconds = number_value(text).or_else(|| duration_seconds(text));
+        let Some(value) = seconds.filter(|value| value.is_finite()) else {
+            return Err(self.refuse(format!("`{text}` is neither a number nor a duration")));
+        };
+        if !self.expects_duration() {
+            self.push(Kind::Number(value), end);
+            return Ok(());
+        }
+        if value > DURATION_SECONDS_MAX {
+            return Err(self.refuse(format!("the duration `{text}` is out of range")));
+        }
+        self.push(Kind::Duration(value), end);
+        Ok(())
+    }
+
+    fn word(&mut self) -> Result<(), ParseError> {
+        let rest = &self.text[self.at..];
+        let takes_colon = !self.braces && !self.brackets;
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || (c == ':' && takes_colon);
+        let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        let kind = match rest[..end].to_ascii_lowercase().as_str() {
+            "inf" if takes_colon => Kind::Number(f64::INFINITY),
+            "nan" if takes_colon => Kind::Number(f64::NAN),
+            "and" | "or" | "unless" | "atan2" if takes_colon => {
+                self.operators += 1;
+                Kind::Word
+            }
+            _ => Kind::Word,
+        };
+        if matches!(kind, Kind::Number(_)) && self.expects_duration() {
+            return Err(self.refuse(format!("`{}` is not a duration", &rest[..end])));
+        }
+        self.push(kind, end);
+        Ok(())
+    }
+
+    fn mark(&mut self, first: char, second: Option<char>) -> Result<(), ParseError> {
+        match (first, second) {
+            ('<' | '>', Some('/')) => {
+                let name = format!("{first}/");
+                let message = format!("`{name}`, which trims native histograms, is not supported yet");
+                let error = refuse(self.text, self.at, ParseErrorKind::Unsupported, message);
+                return Err(ParseError { name: Some(name), ..error });
+            }
+            ('=', Some('=' | '~')) | ('!', Some('=' | '~')) | ('<' | '>', Some('=')) => {
+                self.push(Kind::Mark, 2)
+            }
+            ('+' | '-' | '*' | '/' | '%' | '^' | '=' | '<' | '>' | '@' | ',' | '(' | ')' | ':', _) => {
+                self.push(Kind::Mark, 1);
+            }
+            ('{', _) if !self.braces && !self.brackets => {
+                self.push(Kind::Mark, 1);
+                self.braces = true;
+            }
+            ('}', _) if self.braces => {
+                self.braces = false;
+                self.push(Kind::Mark, 1);
+            }
+            ('[', _) if !self.braces && !self.brackets => {
+                self.push(Kind::Mark, 1);
+                self.brackets = true;
+            }
+            (']', _) if self.brackets => {
+                self.check_length()?;
+                self.brackets = false;
+                self.push(Kind::Mark, 1);
+            }
+            _ => return Err(self.refuse(format!("unexpected character `{}`", first.escape_debug()))),
+        }
+        let is_nesting =
+            !matches!(first, ')' | ',' | '}' | ']' | ':' | '{') && !self.braces && !self.brackets;
+        self.operators += usize::from(is_nesting);
+        if self.operators > OPERATORS_MAX {
+            let message = format!("more than {OPERATORS_MAX} operators and parentheses");
+            return Err(refuse(self.text, self.at - 1, ParseErrorKind::TooLarge, message));
+        }
+        Ok(())
+    }
+
+    /// At the end of brackets: a range or a step of zero selects nothing.
+    fn check_length(&self) -> Result<(), ParseError> {
+        let is_zero = |pair: &&[Token<'_>]| matches!(pair, [before, Token { kind: Kind::Duration(0.0), .. }] if before.is_mark("[") || before.is_mark(":"));
+        match self.tokens.rchunks(2).next().filter(is_zero) {
+            Some([_, zero]) => {
+                let message = "a duration here must be greater than 0".into();
+                Err(refuse(self.text, zero.at, ParseErrorKind::Invalid, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a number here is a length of time: between brackets, and after `offset`.
+    fn expects_duration(&self) -> bool {
+        let signless = self.tokens.iter().rev().find(|token| !token.is_mark("+") && !token.is_mark("-"));
+        self.brackets || signless.is_some_and(|token| token.is_word("offset") && !token.is_inside)
+    }
+
+    fn push(&mut self, kind: Kind, bytes: usize) {
+        let text = &self.text[self.at..self.at + bytes];
+        let is_inside = self.braces || self.brackets;
+        self.tokens.push(Token { kind, text, at: self.at, is_inside });
+        self.at += bytes;
+    }
+
+    fn refuse(&self, message: String) -> ParseError {
+        refuse(self.text, self.at, ParseErrorKind::Invalid, message)
+    }
+}
+
+/// Numbers as Go reads them with base 0: hexadecimal, octal with a leading zero, underscores between digits,
+/// decimals with an exponent.
+fn number_value(text: &str) -> Option<f64> {
+    let plain = text.replace('_', "");
+    if plain.is_empty() || text.starts_with('_') || text.ends_with('_') {
+        return None;
+    }
+    let lower = plain.to_ascii_lowercase();
+    if let Some(digits) = lower.strip_prefix("0x") {
+        return i64::from_str_radix(digits, 16).ok().map(|value| value as f64);
+    }
+    if lower.len() > 1 && lower.starts_with('0') && lower.bytes().all(|digit| matches!(digit, b'0'..=b'7')) {
+        return i64::from_str_radix(&lower, 8).ok().map(|value| value as f64);
+    }
+    let is_decimal = lower.bytes().all(|c| c.is_ascii_digit() || matches!(c, b'.' | b'e' | b'+' | b'-'));
+    is_decimal.then(|| lower.parse().ok()).flatten()
+}
+
+/// `1h30m`: each unit at most once, from the longest to the shortest.
+fn duration_seconds(text: &str) -> Option<f64> {
+    let units = [
+        ("y", 31_536_000_000_u64),
+        ("w", 604_800_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ];
+    let (mut rest, mut millis, mut next_unit) = (text, 0_u64, 0);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|&digits| digits > 0)?;
+        let count: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let name = rest.find(|c: char| c.is_ascii_digit()).map_or(rest, |end| &rest[..end]);
+        let unit = units.iter().position(|(known, _)| *known == name).filter(|&unit| unit >= next_unit)?;
+        millis = millis.checked_add(count.checked_mul(units[unit].1)?)?;
+        next_unit = unit + 1;
+        rest = &rest[name.len()..];
+    }
+    Some(millis as f64 / 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelled(text: &str) -> String {
+        scan(text).map(|tokens| spell(&tokens)).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn numbers_and_durations_become_decimals() {
+        let cases = [
+            ("0x1F + 017 + 1_000 + .5 + 1e3", "31.0 + 15.0 + 1000.0 + 0.5 + 1000.0"),
+            ("x[1h30m:5]", "x [ 5400.0:5.0 ]"),
+            ("x offset -1d", "x offset - 86400.0"),
+            ("x @ 1m40s", "x @ 100.0"),
+            ("x[1ms]", "x [ 0.001 ]"),
+            ("-Inf", "- Inf"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(spelled(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn raw_texts_keep_their_backslashes_and_comments_go() {
+        assert_eq!(spelled("x{a=~`\\d\"`} # and\n + y"), "x { a=~\"\\\\d\\\"\" } + y");
+        assert_eq!(spelled("{a=\"#\"}"), "{ a=\"#\" }");
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused_where_it_stands() {
+        let cases = [
+            ("a + $", "1:5: unexpected character `$`"),
+            ("a + 5x", "1:5: `5x` is neither a number nor a duration"),
+            ("x[5m30h]", "1:3: `5m30h` is neither a number nor a duration"),
+            ("x[0s]", "1:3: a duration here must be greater than 0"),
+            ("x[1e300]", "1:3: the duration `1e300` is out of range"),
+            ("x[99999999999y]", "1:3: the duration `99999999999y` is out of range"),
+            ("x{a=\"b", "1:5: this text has no closing quote"),
+            ("x{a=\"b\n\"}", "1:5: this text has no closing quote"),
+            ("x offset inf", "1:10: `inf` is not a duration"),
+            ("x}", "1:2: unexpected character `}`"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(spelled(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn size_is_bounded() {
+        let error = scan(&" ".repeat(EXPRESSION_BYTES_MAX + 1)).unwrap_err();
+        assert_eq!(error.kind, ParseErrorKind::TooLarge);
+        let error = scan(&"-".repeat(OPERATORS_MAX + 1)).unwrap_err();
+        assert_eq!((error.kind, error.place.byte), (ParseErrorKind::TooLarge, OPERATORS_MAX));
+    }
+}

@@ -1,0 +1,10 @@
+//! Publishing samples: what `homeostat::Producer` is made of.
+
+mod client;
+mod framing;
+
+pub use client::{Producer, ProducerError};
+pub use framing::{
+    FRAME_AGE_MAX, FRAME_ROWS_MAX, FRAME_ROWS_READY, Framer, ROWS_WAITING_MAX, Refusal, Refusals, SERIES_MAX,
+    SeriesRef, TABLE_REPEAT_PERIOD, TABLES_KEPT_MAX,
+};

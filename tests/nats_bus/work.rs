@@ -1,0 +1,239 @@
+//! Work that is shared, settled, given back and buried.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use homeostat::bus::nats::{
+    CAUSE_HEADER, Connection, DELIVERED_HEADER, DeadLetters, Ledger, SEQUENCE_HEADER, SUBJECT_HEADER, Work,
+    WorkError, WorkSpec,
+};
+use homeostat::bus::{Delivery, Settle};
+
+use crate::support::{Bed, soon};
+
+/// Longer than any step of a test, so that only what should comes again.
+const LONG: Duration = Duration::from_mins(5);
+
+fn spec(bed: &Bed, ack_wait: Duration) -> WorkSpec {
+    WorkSpec {
+        stream: bed.names.ledger.clone(),
+        name: "analyzer".into(),
+        filters: vec![bed.subject("violations.*")],
+        ack_wait,
+        ack_pending_max: 1_000,
+        batch: 64,
+    }
+}
+
+async fn publish(bed: &Bed, connection: &Connection, topic: &str, ids: std::ops::Range<usize>) {
+    let ledger = Ledger::open(connection.clone(), &bed.names).await.unwrap();
+    for id in ids {
+        ledger.publisher().publish(bed.outgoing(topic, &id.to_string())).await.unwrap();
+    }
+}
+
+async fn take(work: &mut Work, max: usize) -> Vec<Delivery> {
+    soon("a delivery", work.next_batch(max)).await.unwrap()
+}
+
+fn text(delivery: &Delivery) -> String {
+    String::from_utf8_lossy(&delivery.stored.payload).into_owned()
+}
+
+#[tokio::test]
+async fn only_matching_work_comes_and_what_is_acknowledged_does_not_come_again() {
+    let (bed, connection) = Bed::ready().await;
+    publish(&bed, &connection, "plans", 0..2).await;
+    publish(&bed, &connection, "violations.critical", 2..5).await;
+    let mut work = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
+    let settler = work.settler();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        for delivery in take(&mut work, 2).await {
+            assert_eq!(delivery.delivered, 1);
+            settler.settle(&delivery.token, Settle::Ack).await.unwrap();
+            seen.push((delivery.stored.sequence, text(&delivery)));
+        }
+    }
+    assert_eq!(seen, [(3, "2".to_owned()), (4, "3".to_owned()), (5, "4".to_owned())]);
+    assert!(connection.barrier().await);
+    drop(work);
+    let mut next = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
+    publish(&bed, &connection, "violations.info", 9..10).await;
+    assert_eq!(text(&take(&mut next, 10).await[0]), "9");
+}
+
+#[tokio::test]
+async fn what_is_not_settled_comes_again_and_progress_puts_it_off() {
+    let (bed, connection) = Bed::ready().await;
+    publish(&bed, &connection, "violations.info", 0..2).await;
+    let mut work = Work::open(connection.clone(), spec(&bed, Duration::from_millis(600))).await.unwrap();
+    let settler = work.settler();
+    let mut first = take(&mut work, 10).await;
+    while first.len() < 2 {
+        first.extend(take(&mut work, 10).await);
+    }
+    // The first is reported in progress all the time; the second is forgotten, and comes again after its wait.
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    let again = soon("the second one again", async {
+        loop {
+            tokio::select! {
+                _ = beat.tick() => settler.progress(&first[0].token).await.unwrap(),
+                batch = work.next_batch(10) => return batch.unwrap(),
+            }
+        }
+    })
+    .await;
+    let again: Vec<_> = again.iter().map(|delivery| (text(delivery), delivery.delivered)).collect();
+    assert_eq!(again, [("1".to_owned(), 2)]);
+}
+
+#[tokio::test]
+async fn a_nak_brings_it_again_after_its_delay_and_a_term_never() {
+    let (bed, connection) = Bed::ready().await;
+    publish(&bed, &connection, "violations.info", 0..2).await;
+    let mut work = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
+    let settler = work.settler();
+    let mut first = take(&mut work, 10).await;
+    while first.len() < 2 {
+        first.extend(take(&mut work, 10).await);
+    }
+    settler.settle(&first[0].token, Settle::Term("poison\r\n".into())).await.unwrap();
+    let start = tokio::time::Instant::now();
+    settler.settle(&first[1].token, Settle::Nak(Duration::from_millis(300))).await.unwrap();
+    let again = take(&mut work, 10).await;
+    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    assert_eq!((text(&again[0]).as_str(), again[0].delivered, again.len()), ("1", 2, 1));
+    settler.settle(&again[0].token, Settle::Nak(Duration::ZERO)).await.unwrap();
+    let again = take(&mut work, 10).await;
+    assert_eq!((text(&again[0]).as_str(), again[0].delivered, again.len()), ("1", 3, 1));
+}
+
+#[tokio::test]
+async fn two_processes_share_the_work_and_one_takes_over_what_the_other_gave_back() {
+    const COUNT: usize = 200;
+    let (bed, connection) = Bed::ready().await;
+    let small = WorkSpec { batch: 4, ..spec(&bed, LONG) };
+    let mut one = Work::open(bed.connect().await, small.clone()).await.unwrap();
+    let mut other = Work::open(bed.connect().await, small.clone()).await.unwrap();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut taken = [0, 0];
+    let share = async {
+        while seen.len() < COUNT / 2 {
+            let (by, batch, settler) = tokio::select! {
+                batch = one.next_batch(4) => (0, batch.unwrap(), one.settler()),
+                batch = other.next_batch(4) => (1, batch.unwrap(), other.settler()),
+            };
+            for delivery in batch {
+                settler.settle(&delivery.token, Settle::Ack).await.unwrap();
+                *seen.entry(text(&delivery)).or_default() += 1;
+                taken[by] += 1;
+            }
+        }
+    };
+    tokio::join!(soon("half of the work", share), publish(&bed, &connection, "violations.info", 0..COUNT));
+    assert!(taken[0] > COUNT / 10 && taken[1] > COUNT / 10, "{taken:?}");
+
+    // What it took in advance comes to the other at once, not after its five minutes.
+    one.release().await;
+    while seen.len() < COUNT {
+        for delivery in take(&mut other, 100).await {
+            other.settler().settle(&delivery.token, Settle::Ack).await.unwrap();
+            *seen.entry(text(&delivery)).or_default() += 1;
+        }
+    }
+    assert!(seen.values().all(|count| *count == 1), "{seen:?}");
+}
+
+#[tokio::test]
+async fn no_more_is_handed_out_than_may_be_unsettled() {
+    let (bed, connection) = Bed::ready().await;
+    publish(&bed, &connection, "violations.info", 0..10).await;
+    let narrow = WorkSpec { ack_pending_max: 3, ..spec(&bed, LONG) };
+    let mut work = Work::open(connection.clone(), narrow).await.unwrap();
+    let mut open = Vec::new();
+    while open.len() < 3 {
+        open.extend(take(&mut work, 10).await);
+    }
+    assert_eq!(open.len(), 3);
+    // The server has handed out what it may: an answer to a later question shows that nothing else was sent.
+    assert!(connection.barrier().await);
+    let more = tokio::time::timeout(Duration::from_millis(50), work.next_batch(10)).await;
+    assert!(more.is_err(), "{more:?}");
+    work.settler().settle(&open[0].token, Settle::Ack).await.unwrap();
+    assert_eq!(text(&take(&mut work, 10).await[0]), "3");
+}
+
+#[tokio::test]
+async fn work_goes_on_after_the_server_was_killed() {
+    const COUNT: usize = 400;
+    let (mut bed, connection) = Bed::ready().await;
+    publish(&bed, &connection, "violations.info", 0..COUNT).await;
+    let mut work = Work::open(connection, spec(&bed, Duration::from_secs(1))).await.unwrap();
+    let settler = work.settler();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut kills = 0;
+    while seen.len() < COUNT {
+        for delivery in take(&mut work, 16).await {
+            // What was settled before a crash of the server may come again; nothing may be missing.
+            *seen.entry(text(&delivery)).or_default() += 1;
+            let _ = settler.settle(&delivery.token, Settle::Ack).await;
+        }
+        if kills < 3 && seen.len() >= (kills + 1) * COUNT / 4 {
+            kills += 1;
+            bed.server.kill().await;
+            bed.server.restart().await.unwrap();
+        }
+    }
+    assert_eq!(kills, 3);
+}
+
+#[tokio::test]
+async fn a_deleted_consumer_is_an_error_and_a_differing_one_too() {
+    let (bed, connection) = Bed::ready().await;
+    let mut work = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
+    let other = WorkSpec { ack_pending_max: 7, filters: vec![bed.subject("plans")], ..spec(&bed, LONG) };
+    let error = Work::open(connection.clone(), other).await.unwrap_err();
+    assert_eq!(
+        error.to_string().lines().take(3).collect::<Vec<_>>(),
+        [
+            "the consumer `analyzer` exists and differs:",
+            r#"  filter_subjects: wanted ["homeostat.v1.plans"], found ["homeostat.v1.violations.*"]"#,
+            "  max_ack_pending: wanted 7, found 1000",
+        ]
+    );
+    let client = async_nats::connect(bed.server.url()).await.unwrap();
+    let delete = client.request("$JS.API.CONSUMER.DELETE.HOMEOSTAT_LEDGER.analyzer", "".into());
+    let (ended, deleted) = tokio::join!(soon("the end", work.next_batch(1)), delete);
+    deleted.unwrap();
+    assert_eq!(ended, Err(WorkError::Deleted("analyzer".into())));
+    assert_eq!(soon("the end", work.next_batch(1)).await, Err(WorkError::Deleted("analyzer".into())));
+}
+
+#[tokio::test]
+async fn poison_is_buried_with_its_cause_once() {
+    let (bed, connection) = Bed::ready().await;
+    publish(&bed, &connection, "violations.info", 0..1).await;
+    let mut work = Work::open(connection.clone(), spec(&bed, Duration::from_secs(1))).await.unwrap();
+    let letters = DeadLetters::new(connection.clone(), &bed.names, work.settler());
+    let delivery = take(&mut work, 1).await.remove(0);
+    letters.bury("analyzer", &delivery, "no such version\r\nat all").await.unwrap();
+    letters.bury("analyzer", &delivery, "no such version").await.unwrap();
+
+    let dlq = Ledger::of_stream(connection, &bed.names.dead_letters).await.unwrap();
+    assert_eq!(dlq.tail().await.unwrap().last_sequence, 1);
+    let letter = dlq.last_on(&bed.subject("dlq.analyzer")).await.unwrap().unwrap();
+    assert_eq!(letter.payload, delivery.stored.payload);
+    for (name, value) in [
+        (CAUSE_HEADER, "no such version  at all"),
+        (SUBJECT_HEADER, "homeostat.v1.violations.info"),
+        (SEQUENCE_HEADER, "1"),
+        (DELIVERED_HEADER, "1"),
+        ("ce-type", "test"),
+    ] {
+        assert!(letter.headers.contains(&(name.into(), value.into())), "{name}: {:?}", letter.headers);
+    }
+    // Its delivery ended with it: after `ack_wait` it would have come again.
+    let more = tokio::time::timeout(Duration::from_millis(1_500), work.next_batch(1)).await;
+    assert!(more.is_err(), "{more:?}");
+}

@@ -1,0 +1,270 @@
+//! Prometheus' own PromQL test scripts as the oracle of the evaluator.
+//!
+//! Each script is run; a case whose expression is outside the supported set, or that is about native histograms, is
+//! listed, every other one has to give Prometheus' result. The scripts are read from the development data.
+
+mod script;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use homeostat::engine::promql::{
+    Element, EvalError, Expr, Limits, NameRemoval, ParseErrorKind, Scope, SeriesStore, Value,
+};
+use homeostat::model::{Labels, Timestamp};
+
+use script::{Command, Eval, Expected, Line, Point, When};
+
+/// How many cases pass at least, by script: what once passed is not to fall out of the supported set unseen.
+const PASSED_MIN: [(&str, usize); 1] = [("selectors.test", 1)];
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    /// By reason.
+    listed: BTreeMap<String, usize>,
+    failures: Vec<String>,
+}
+
+enum Verdict {
+    Passed,
+    Listed(String),
+    Failed(String),
+}
+
+#[test]
+fn every_supported_case_of_the_official_scripts_gives_prometheus_result() {
+    let folder = data_folder().join("promqltest");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| {
+        panic!(
+            "the development data is missing: cannot read {} ({error})\n\
+             hint: it is looked for in ../shared/data beside the repository, or in $HOMEOSTAT_DATA",
+            folder.display()
+        )
+    });
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "no scripts in {}", folder.display());
+    let (mut report, mut failures) = (String::new(), Vec::new());
+    for file in files {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let tally = run(&std::fs::read_to_string(&file).unwrap());
+        let listed: usize = tally.listed.values().sum();
+        writeln!(report, "{name}: {} passed, {} failed, {listed} listed", tally.passed, tally.failures.len())
+            .unwrap();
+        for (reason, count) in &tally.listed {
+            writeln!(report, "    {count:4} {reason}").unwrap();
+        }
+        if let Some((_, least)) = PASSED_MIN.iter().find(|(known, _)| *known == name)
+            && tally.passed < *least
+        {
+            failures.push(format!("{name}: {} cases passed, {least} did before", tally.passed));
+        }
+        failures.extend(tally.failures.iter().map(|failure| format!("{name}:{failure}")));
+    }
+    println!("{report}");
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test finds its data by the environment, not by the configuration"
+)]
+fn data_folder() -> PathBuf {
+    match std::env::var_os("HOMEOSTAT_DATA") {
+        Some(folder) => folder.into(),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
+    }
+}
+
+struct World {
+    store: SeriesStore,
+    /// The series that have something the store cannot hold, and what.
+    unheld: Vec<(Labels, &'static str)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let forever = Duration::from_secs(1 << 40);
+        let mut store = SeriesStore::new(Limits { lateness: forever, ..Limits::default() });
+        store.retain(forever);
+        Self { store, unheld: Vec::new() }
+    }
+
+    fn load(&mut self, step_millis: i64, series: &[Line]) {
+        // A series that is given twice is what the second line says.
+        let (mut floats, mut unheld) = (BTreeMap::new(), Vec::new());
+        for line in series {
+            let Some(labels) = &line.labels else { continue };
+            if line.points.contains(&Point::Start) {
+                unheld.push((labels.clone(), "start timestamps"));
+                continue;
+            }
+            if line.points.contains(&Point::Histogram) {
+                unheld.push((labels.clone(), "native histograms"));
+            }
+            floats.insert(labels, line);
+        }
+        self.unheld.extend(unheld);
+        for (labels, line) in floats {
+            for (at, point) in (0..).step_by(usize::try_from(step_millis).unwrap()).zip(&line.points) {
+                if let Point::Float(value) = point {
+                    let id = self.store.series(labels).unwrap();
+                    self.store.append(id, Timestamp::from_millis(at), *value);
+                }
+            }
+        }
+    }
+}
+
+fn run(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    let commands = match script::commands(text) {
+        Ok(commands) => commands,
+        Err(error) => {
+            tally.failures.push(error);
+            return tally;
+        }
+    };
+    let mut world = World::new();
+    for command in commands {
+        match command {
+            Command::Clear => world = World::new(),
+            Command::Load { step_millis, series } => world.load(step_millis, &series),
+            Command::Eval(eval) => match judge(&world, &eval) {
+                Verdict::Passed => tally.passed += 1,
+                Verdict::Listed(reason) => *tally.listed.entry(reason).or_default() += 1,
+                Verdict::Failed(reason) => {
+                    tally.failures.push(format!("{}: {}\n    {reason}", eval.line, eval.expr));
+                }
+            },
+        }
+    }
+    tally
+}
+
+fn judge(world: &World, eval: &Eval) -> Verdict {
+    let expected = &eval.expected;
+    if let Some(word) = &expected.unknown {
+        return Verdict::Listed(format!("expect {word}"));
+    }
+    let expr = match Expr::parse(&eval.expr) {
+        Ok(expr) => expr,
+        Err(error) if error.kind == ParseErrorKind::Unsupported => {
+            return Verdict::Listed(error.name.unwrap_or(error.message));
+        }
+        Err(_) if expected.fails => return Verdict::Passed,
+        Err(error) => return Verdict::Failed(error.to_string()),
+    };
+    if let Some((_, what)) = world.unheld.iter().find(|(labels, _)| expr.matches(labels)) {
+        return Verdict::Listed((*what).into());
+    }
+    let outcome = match eval.when {
+        When::Instant(at) => evaluate(&expr, world, at).map(|value| instant(&value, expected)),
+        When::Range { .. } if eval.expr.contains("start()") || eval.expr.contains("end()") => {
+            return Verdict::Listed("the borders of a range query".into());
+        }
+        When::Range { start, end, step } => steps(&expr, world, (start, end, step), expected),
+    };
+    match outcome {
+        Ok(_) if expected.fails => Verdict::Failed("expected an error".into()),
+        Ok(Ok(())) => Verdict::Passed,
+        Ok(Err(difference)) => Verdict::Failed(difference),
+        Err(error) if expected.fails => match &expected.message {
+            Some(message) if *message != error.to_string() => {
+                Verdict::Failed(format!("expected the error `{message}`, got `{error}`"))
+            }
+            _ => Verdict::Passed,
+        },
+        Err(error) => Verdict::Failed(error.to_string()),
+    }
+}
+
+fn evaluate(expr: &Expr, world: &World, at: i64) -> Result<Value, EvalError> {
+    expr.eval_removing(&world.store, Timestamp::from_millis(at), Scope::All, NameRemoval::Delayed)
+}
+
+fn instant(value: &Value, expected: &Expected) -> Result<(), String> {
+    match value {
+        Value::Text(text) => match &expected.text {
+            Some(known) if **known == **text => Ok(()),
+            known => Err(format!("expected {known:?}, got `{text}`")),
+        },
+        Value::Scalar(got) => match expected.lines.as_slice() {
+            [Line { labels: None, points }] if matches!(points.as_slice(), [Point::Float(known)] if is_near(*known, *got)) => {
+                Ok(())
+            }
+            _ => Err(format!("got the number {got}")),
+        },
+        Value::Vector(elements) => {
+            let got =
+                elements.iter().map(|element| (element.labels.clone(), vec![Some(element.value)])).collect();
+            compare(got, expected, 1)
+        }
+    }
+}
+
+fn steps(
+    expr: &Expr,
+    world: &World,
+    (start, end, step): (i64, i64, i64),
+    expected: &Expected,
+) -> Result<Result<(), String>, EvalError> {
+    let mut got: BTreeMap<Labels, Vec<Option<f64>>> = BTreeMap::new();
+    let times: Vec<i64> = (0..).map(|n| start + n * step).take_while(|&at| at <= end).collect();
+    for (index, &at) in times.iter().enumerate() {
+        let elements = match evaluate(expr, world, at)? {
+            Value::Vector(elements) => elements,
+            Value::Scalar(value) => vec![Element { labels: Labels::empty(), value }],
+            Value::Text(text) => return Ok(Err(format!("got the text `{text}`"))),
+        };
+        for element in elements {
+            got.entry(element.labels).or_insert_with(|| vec![None; times.len()])[index] = Some(element.value);
+        }
+    }
+    Ok(compare(got, expected, times.len()))
+}
+
+fn compare(got: BTreeMap<Labels, Vec<Option<f64>>>, expected: &Expected, steps: usize) -> Result<(), String> {
+    let mut missing = got.clone();
+    for line in &expected.lines {
+        let labels = line.labels.clone().unwrap_or_default();
+        let mut known: Vec<Option<f64>> = line
+            .points
+            .iter()
+            .map(|point| match point {
+                Point::Float(value) => Some(*value),
+                Point::Missing | Point::Histogram | Point::Start => None,
+            })
+            .collect();
+        known.resize(steps, None);
+        let Some(values) = missing.remove(&labels) else {
+            return Err(format!("{labels} is missing in {got:?}"));
+        };
+        let is_same = known.iter().zip(&values).all(|pair| match pair {
+            (Some(known), Some(value)) => is_near(*known, *value),
+            (None, None) => true,
+            _ => false,
+        });
+        if !is_same {
+            return Err(format!("{labels}: expected {known:?}, got {values:?}"));
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(format!("unexpected {missing:?}")) }
+}
+
+/// The tolerance of Prometheus' own runner.
+#[expect(clippy::float_cmp, reason = "infinities and equal numbers need no tolerance")]
+fn is_near(known: f64, got: f64) -> bool {
+    const EPSILON: f64 = 1e-6;
+    if known == got || (known.is_nan() && got.is_nan()) {
+        return true;
+    }
+    let (difference, size) = ((known - got).abs(), known.abs() + got.abs());
+    if known == 0.0 || got == 0.0 || size < f64::MIN_POSITIVE {
+        return difference < EPSILON * f64::MIN_POSITIVE;
+    }
+    difference / size.min(f64::MAX) < EPSILON
+}
