@@ -37,7 +37,7 @@ impl World {
         self.now += STEP_MILLIS;
         let at = self.at();
         for (index, &id) in self.ids.iter().enumerate() {
-            self.store.append(id, at, (self.now + index as i64) as f64);
+            self.store.append(id, at, (self.now + i64::try_from(index).unwrap_or(0)) as f64);
         }
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Global {
     /// How results are printed
     #[arg(short = 'o', long, global = true, value_enum, default_value = "table")]
     pub(super) format: Format,
-    /// What is logged to standard error, in tracing's notation: info, debug, homeostat::role=trace
+    /// What is logged to standard error, in tracing's notation: info, debug, `homeostat::role=trace`
     #[arg(long, global = true, value_name = "FILTER", default_value = "warn", env = "HOMEOSTAT_LOG")]
     pub(super) log: String,
     /// How it is logged
@@ -44,7 +44,7 @@ pub(super) enum LogFormat {
 /// How to reach the bus, and which cell on it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Bus {
-    /// Server addresses, with commas between them [default: the nats context, else nats://127.0.0.1:4222]
+    /// Server addresses, with commas between them [default: the nats context, else <nats://127.0.0.1:4222>]
     #[arg(short, long, value_name = "URL", env = "NATS_URL", help_heading = "Connection")]
     pub(super) server: Option<String>,
     /// A context of the `nats` tool; without a name here and without --server, the selected one
@@ -139,7 +139,7 @@ pub(super) struct Dev {
     /// Where the server and the store keep their files [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
+    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on PATH]
     #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served
@@ -157,7 +157,7 @@ pub(super) struct Run {
     /// Apply this folder at the start, if it is not what is applied already; SIGHUP and POST /-/reload apply it again
     #[arg(long, value_name = "DIR")]
     pub(super) config: Option<PathBuf>,
-    /// Where the knowledge role keeps its store [default: $XDG_STATE_HOME/homeostat]
+    /// Where the knowledge role keeps its store [default: $`XDG_STATE_HOME/homeostat`]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served

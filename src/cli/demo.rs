@@ -6,7 +6,7 @@ use crate::demo::worker;
 
 /// Runs the worker; started by its supervisor, not by people.
 pub(super) fn worker(arguments: Vec<String>) -> Outcome {
-    let options = worker::Options::from_arguments(arguments.into_iter()).map_err(usage)?;
+    let options = worker::Options::from_arguments(arguments).map_err(usage)?;
     let clock = Clock::system();
     let (now, stopwatch) = (clock.clone(), clock.stopwatch());
     let time = worker::Time {

@@ -44,8 +44,12 @@ impl Failure {
                 hints.push(hint.to_owned());
             }
         }
-        let hints: String = hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
-        Some(format!("error: {}{hints}", said.join(": ")))
+        let mut text = format!("error: {}", said.join(": "));
+        for hint in &hints {
+            text.push_str("\nhint: ");
+            text.push_str(hint);
+        }
+        Some(text)
     }
 }
 

@@ -40,7 +40,6 @@ pub(crate) struct Effect {
     pub(crate) attempt: homeostat::model::AttemptId,
     pub(crate) action: homeostat::model::ActionId,
     pub(crate) idempotency: Idempotency,
-    pub(crate) fence: u64,
     pub(crate) at: Timestamp,
 }
 
@@ -222,13 +221,12 @@ fn send_violations(
 
 /// A target that honours keys, and fails or says nothing now and then.
 fn target<'a>(effects: Rc<RefCell<Vec<Effect>>>, seed: u64) -> homeostat::role::world::Target<'a> {
-    let mut random = fastrand::Rng::with_seed(seed ^ 0x7a26e7);
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x007a_26e7);
     Box::new(move |at, act| {
         effects.borrow_mut().push(Effect {
             attempt: act.attempt,
             action: act.action.id,
             idempotency: act.action.idempotency,
-            fence: act.fence,
             at,
         });
         match random.u8(..10) {

@@ -41,10 +41,10 @@ impl Weather for Storm {
     fn shuffle(&mut self, deliveries: &mut Vec<Delivery>) {
         self.random.shuffle(deliveries);
         // What was delivered may be delivered again at once: the first acknowledgement was lost.
-        if self.random.f64() < 0.2 * self.force {
-            if let Some(again) = deliveries.first().cloned() {
-                deliveries.push(again);
-            }
+        if self.random.f64() < 0.2 * self.force
+            && let Some(again) = deliveries.first().cloned()
+        {
+            deliveries.push(again);
         }
     }
 }

@@ -163,12 +163,12 @@ impl Expr {
         Some(Threshold { comparison, bound, selector: Arc::clone(&instant.selector) })
     }
 
-    /// What stands on the left of the comparison, where the expression is one: the values that a verification
-    /// report shows. A number on the left is passed over for the vector on the right.
     pub(super) fn root(&self) -> &Node {
         &self.root
     }
 
+    /// What stands on the left of the comparison, where the expression is one: the values that a verification
+    /// report shows. A number on the left is passed over for the vector on the right.
     pub fn left_of_comparison(&self) -> Option<Self> {
         let Node::Vector(root) = &self.root else { return None };
         let (operator, vector, text) = match root {
@@ -339,12 +339,10 @@ fn balanced(side: &str) -> &str {
     }
     loop {
         let (opened, closed) = scan::parentheses(side);
-        let stripped = if opened > closed {
-            side.strip_prefix('(')
-        } else if closed > opened {
-            side.strip_suffix(')')
-        } else {
-            None
+        let stripped = match opened.cmp(&closed) {
+            std::cmp::Ordering::Greater => side.strip_prefix('('),
+            std::cmp::Ordering::Less => side.strip_suffix(')'),
+            std::cmp::Ordering::Equal => None,
         };
         match stripped {
             Some(rest) => side = rest.trim(),

@@ -236,6 +236,7 @@ impl Converter<'_> {
         Ok(Node::Vector(Vector::Map { function, argument }))
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's enum, not ours")]
     fn range(&mut self, tree: &Tree) -> Result<Range, ParseError> {
         match tree {
             Tree::MatrixSelector(matrix) => {
@@ -476,7 +477,7 @@ mod tests {
     #[test]
     fn a_small_stack_is_enough_for_the_deepest_expressions() {
         let work = || {
-            let store = SeriesStore::new(Default::default());
+            let store = SeriesStore::new(crate::engine::promql::Limits::default());
             let nested = |start: &str, end: &str, times: usize| {
                 format!("{}x{}", start.repeat(times), end.repeat(times))
             };

@@ -33,7 +33,7 @@ fn data() -> impl Strategy<Value = Data> {
 
 fn filled(data: &Data) -> (SeriesStore, Vec<SeriesId>) {
     let mut store =
-        SeriesStore::new(Limits { lateness: std::time::Duration::from_secs(600), ..Limits::default() });
+        SeriesStore::new(Limits { lateness: std::time::Duration::from_mins(10), ..Limits::default() });
     let mut ids = Vec::new();
     for (series, samples) in data {
         let id = store.series(&labels(*series)).unwrap();
@@ -209,7 +209,7 @@ proptest! {
         for (series, samples) in &data {
             parts.entry(labels(*series)).or_default().extend(samples.iter().copied());
         }
-        let mut other = SeriesStore::new(Limits { lateness: std::time::Duration::from_secs(600), ..Limits::default() });
+        let mut other = SeriesStore::new(Limits { lateness: std::time::Duration::from_mins(10), ..Limits::default() });
         other.watch(&expr);
         for (labels, samples) in parts.iter().rev() {
             let id = other.series(labels).unwrap();
@@ -218,7 +218,7 @@ proptest! {
             }
         }
         let mut copy = SeriesStore::new(Limits::default());
-        copy.retain(std::time::Duration::from_secs(3_600));
+        copy.retain(std::time::Duration::from_hours(1));
         for (labels, samples) in store.export() {
             copy.import(labels, samples).unwrap();
         }
@@ -282,12 +282,12 @@ proptest! {
         let limits = Limits { lateness: std::time::Duration::from_millis(lateness), samples: 64, ..Limits::default() };
         let mut store = SeriesStore::new(limits);
         let id = store.series(&labels((0, 0, 0))).unwrap();
-        let mut known = std::collections::BTreeMap::new();
+        let mut known: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
         for (at, value) in samples {
             let newest = known.keys().last().copied().unwrap_or(i64::MIN);
             let value = f64::from(value);
             let expected = match known.get(&at) {
-                Some(&first) if first == value => Appended::Duplicate,
+                Some(&first) if first.to_bits() == value.to_bits() => Appended::Duplicate,
                 Some(_) => Appended::Conflict,
                 None if at > newest => Appended::Stored,
                 None if newest - at > i64::try_from(lateness).unwrap() => Appended::TooOld,

@@ -115,7 +115,7 @@ struct Scanner<'t> {
     operators: usize,
 }
 
-impl<'t> Scanner<'t> {
+impl Scanner<'_> {
     /// Takes one token; `false` at the end.
     fn token(&mut self) -> Result<bool, ParseError> {
         self.skip_blanks();
@@ -222,8 +222,8 @@ impl<'t> Scanner<'t> {
                 let error = refuse(self.text, self.at, ParseErrorKind::Unsupported, message);
                 return Err(ParseError { name: Some(name), ..error });
             }
-            ('=', Some('=' | '~')) | ('!', Some('=' | '~')) | ('<' | '>', Some('=')) => {
-                self.push(Kind::Mark, 2)
+            ('=' | '!', Some('=' | '~')) | ('<' | '>', Some('=')) => {
+                self.push(Kind::Mark, 2);
             }
             ('+' | '-' | '*' | '/' | '%' | '^' | '=' | '<' | '>' | '@' | ',' | '(' | ')' | ':', _) => {
                 self.push(Kind::Mark, 1);
@@ -335,7 +335,7 @@ mod tests {
     use super::*;
 
     fn spelled(text: &str) -> String {
-        scan(text).map(|tokens| spell(&tokens)).unwrap_or_else(|error| error.to_string())
+        scan(text).map_or_else(|error| error.to_string(), |tokens| spell(&tokens))
     }
 
     #[test]
