@@ -77,6 +77,8 @@ pub(super) struct Bus {
 pub(super) enum Command {
     /// Start a private server and all roles, for trying things out
     Dev(Dev),
+    /// Watch a real process fail, be diagnosed, healed and verified
+    Demo(Demo),
     /// Run roles of the loop
     Run(Run),
     /// Check a folder of rules, playbooks, causes and charter, and make it the cell's configuration
@@ -145,6 +147,16 @@ pub(super) struct Dev {
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(super) http: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
+    #[arg(long, value_name = "FILE")]
+    pub(super) nats_server: Option<PathBuf>,
+    /// Where to put the server's and the store's files [default: a temporary folder, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

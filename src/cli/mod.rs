@@ -78,6 +78,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::DemoWorker { arguments } => demo::worker(arguments),
         Command::Bench(args::Bench::Cycle { rounds }) => bench::cycle(rounds, context),
         Command::Dev(args) => block_on(run::dev(args, context)),
+        Command::Demo(args) => block_on(demo::demo(args, context)),
         Command::Run(args) => block_on(run::run(args, context)),
         Command::Apply(args) => block_on(apply::apply(args, context)),
         Command::Publish(args) => block_on(publish::publish(args, context)),

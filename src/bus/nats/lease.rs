@@ -284,9 +284,7 @@ mod tests {
     }
 
     fn tokio_now() -> Option<Instant> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().ok()?;
-        Some(runtime.block_on(async { tokio::time::Instant::now().into_std() }))
+        Some(crate::clock::Clock::system().instant())
     }
 
     #[test]
