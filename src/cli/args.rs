@@ -141,7 +141,7 @@ pub(super) struct Dev {
     /// Where the server and the store keep their files [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on PATH]
+    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
     #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served
@@ -151,7 +151,7 @@ pub(super) struct Dev {
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
+    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
     #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<PathBuf>,
     /// Where to put the server's and the store's files [default: a temporary folder, removed at the end]

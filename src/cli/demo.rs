@@ -44,7 +44,7 @@ const CONFIGURATION: [(&str, &str); 7] = [
 /// The worker's name.
 const WORKER: &str = "w1";
 /// How long the roles have to be ready, and an act to be told.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// What the worker is watched for before it fails.
 const QUIET: Duration = Duration::from_secs(3);
 /// Readings that wait to be published.
@@ -52,7 +52,7 @@ const READINGS_QUEUED_MAX: usize = 256;
 
 /// Runs the worker; started by its supervisor, not by people.
 pub(super) fn worker(arguments: Vec<String>) -> Outcome {
-    let options = worker::Options::from_arguments(arguments.into_iter()).map_err(usage)?;
+    let options = worker::Options::from_arguments(arguments).map_err(usage)?;
     let clock = Clock::system();
     let (now, stopwatch) = (clock.clone(), clock.stopwatch());
     let time =
@@ -210,22 +210,19 @@ impl Stage {
         let following = async {
             while !progress.is_done() {
                 for stored in self.feed.next_batch(64).await.map_err(outside)? {
-                    if let Some(record) = read_record(&self.subjects, &stored) {
-                        if record.stored_at >= begun {
-                            progress.take(&record, begun);
-                        }
+                    let record = read_record(&self.subjects, &stored);
+                    if let Some(record) = record.filter(|record| record.stored_at >= begun) {
+                        progress.take(&record, begun);
                     }
                 }
             }
             Ok(())
         };
-        match tokio::time::timeout(PATIENCE, following).await {
-            Ok(done) => done.map(|()| progress.is_as_told()),
-            Err(_) => {
-                println!("  nothing more happens");
-                Ok(false)
-            }
+        if let Ok(done) = tokio::time::timeout(PATIENCE, following).await {
+            return done.map(|()| progress.is_as_told());
         }
+        println!("  nothing more happens");
+        Ok(false)
     }
 }
 
