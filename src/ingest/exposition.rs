@@ -39,13 +39,11 @@ impl ExpositionReader {
 
     /// For texts that a target gives again and again: its labels are put on each series, and a series that it gave
     /// before is known. Call [`Self::start`] before each text.
-    #[expect(dead_code, reason = "for scrapes, which are not wired yet")]
     pub(crate) fn of_target(dialect: Dialect, target: Labels) -> Self {
         Self { target, ..Self::new(dialect, None) }
     }
 
     /// Makes ready for another text of the same target.
-    #[expect(dead_code, reason = "for scrapes, which are not wired yet")]
     pub(crate) fn start(&mut self, scraped_at: Timestamp) {
         self.scraped_at = Some(scraped_at);
         self.ended = false;
