@@ -2,6 +2,8 @@
 //!
 //! The data lies beside the repository in `../shared/data`, or where `HOMEOSTAT_DATA` says.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::{Path, PathBuf};
 
 use homeostat::ingest::{IngestError, Options, Samples, merge, open};

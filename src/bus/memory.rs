@@ -119,10 +119,10 @@ impl MemoryLedger {
         batch: &Arc<Batch>,
         expected_last: Option<u64>,
     ) -> Published {
-        if let Some((sequence, stored_at)) = self.ids.get(&batch.id) {
-            if now.saturating_since(*stored_at) < DUPLICATE_WINDOW {
-                return Published::Stored { sequence: *sequence, duplicate: true };
-            }
+        if let Some((sequence, stored_at)) = self.ids.get(&batch.id)
+            && now.saturating_since(*stored_at) < DUPLICATE_WINDOW
+        {
+            return Published::Stored { sequence: *sequence, duplicate: true };
         }
         let last = self.last_sequence_on(topic);
         if expected_last.is_some_and(|expected| expected != last) {

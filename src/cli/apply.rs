@@ -53,6 +53,8 @@ pub(super) async fn apply(args: args::Apply, context: &Context) -> Outcome {
             println!("applied already, as generation {}", applied.generation);
             Ok(())
         }
-        format => output::one(format, &result).or_else(printed),
+        format @ (output::Format::Json | output::Format::Jsonl | output::Format::Yaml) => {
+            output::one(format, &result).or_else(printed)
+        }
     }
 }

@@ -11,30 +11,30 @@ use crate::ingest;
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true, max_term_width = 110)]
 #[command(after_help = "Exit codes: 0 done, 1 a finding, 2 wrong usage, 3 a failure outside.")]
-pub struct Cli {
+pub(super) struct Cli {
     #[command(flatten)]
-    pub global: Global,
+    pub(super) global: Global,
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
 }
 
 /// What every command knows.
 #[derive(Clone, Debug, Args)]
-pub struct Global {
+pub(super) struct Global {
     /// How results are printed
     #[arg(short = 'o', long, global = true, value_enum, default_value = "table")]
-    pub format: Format,
-    /// What is logged to standard error, in tracing's notation: info, debug, homeostat::role=trace
+    pub(super) format: Format,
+    /// What is logged to standard error, in tracing's notation: info, debug, `homeostat::role=trace`
     #[arg(long, global = true, value_name = "FILTER", default_value = "warn", env = "HOMEOSTAT_LOG")]
-    pub log: String,
+    pub(super) log: String,
     /// How it is logged
     #[arg(long, global = true, value_enum, default_value = "text")]
-    pub log_format: LogFormat,
+    pub(super) log_format: LogFormat,
 }
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(super) enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
@@ -43,40 +43,42 @@ pub enum LogFormat {
 
 /// How to reach the bus, and which cell on it.
 #[derive(Clone, Debug, Args)]
-pub struct Bus {
-    /// Server addresses, with commas between them [default: the nats context, else nats://127.0.0.1:4222]
+pub(super) struct Bus {
+    /// Server addresses, with commas between them [default: the nats context, else <nats://127.0.0.1:4222>]
     #[arg(short, long, value_name = "URL", env = "NATS_URL", help_heading = "Connection")]
-    pub server: Option<String>,
+    pub(super) server: Option<String>,
     /// A context of the `nats` tool; without a name here and without --server, the selected one
     #[arg(long, value_name = "NAME", env = "NATS_CONTEXT", help_heading = "Connection")]
-    pub context: Option<String>,
+    pub(super) context: Option<String>,
     /// A .creds file
     #[arg(long, value_name = "FILE", env = "NATS_CREDS", help_heading = "Connection")]
-    pub creds: Option<PathBuf>,
+    pub(super) creds: Option<PathBuf>,
     /// A file with the seed of an nkey
     #[arg(long, value_name = "FILE", env = "NATS_NKEY", help_heading = "Connection")]
-    pub nkey: Option<PathBuf>,
+    pub(super) nkey: Option<PathBuf>,
     /// Certificates to trust, PEM
     #[arg(long, value_name = "FILE", env = "NATS_CA", help_heading = "Connection")]
-    pub tls_ca: Option<PathBuf>,
+    pub(super) tls_ca: Option<PathBuf>,
     /// Our certificate, PEM
     #[arg(long, value_name = "FILE", env = "NATS_CERT", requires = "tls_key", help_heading = "Connection")]
-    pub tls_cert: Option<PathBuf>,
+    pub(super) tls_cert: Option<PathBuf>,
     /// The key of our certificate, PEM
     #[arg(long, value_name = "FILE", env = "NATS_KEY", requires = "tls_cert", help_heading = "Connection")]
-    pub tls_key: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
     /// The first token of every subject
     #[arg(long, value_name = "TOKEN", default_value = "homeostat", help_heading = "Connection")]
-    pub prefix: String,
+    pub(super) prefix: String,
     /// The cell's id, which is in all ids
     #[arg(long, value_name = "ID", default_value = "default", help_heading = "Connection")]
-    pub cell: String,
+    pub(super) cell: String,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Start a private server and all roles, for trying things out
     Dev(Dev),
+    /// Watch a real process fail, be diagnosed, healed and verified
+    Demo(Demo),
     /// Run roles of the loop
     Run(Run),
     /// Check a folder of rules, playbooks, causes and charter, and make it the cell's configuration
@@ -124,7 +126,7 @@ pub enum Command {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SchemaKind {
+pub(super) enum SchemaKind {
     Playbook,
     Charter,
     Causes,
@@ -132,45 +134,55 @@ pub enum SchemaKind {
 }
 
 #[derive(Debug, Args)]
-pub struct Dev {
+pub(super) struct Dev {
     /// The configuration to apply [default: rules and playbooks may be applied later with `homeostat apply`]
     #[arg(long, value_name = "DIR")]
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Where the server and the store keep their files [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
+    pub(super) data: Option<PathBuf>,
+    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
     #[arg(long, value_name = "FILE")]
-    pub nats_server: Option<PathBuf>,
+    pub(super) nats_server: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    pub http: String,
+    pub(super) http: String,
 }
 
 #[derive(Debug, Args)]
-pub struct Run {
+pub(super) struct Demo {
+    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) nats_server: Option<PathBuf>,
+    /// Where to put the server's and the store's files [default: a temporary folder, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
     #[command(flatten)]
-    pub bus: Bus,
+    pub(super) bus: Bus,
     /// Which roles to run in this process
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = RoleName::ALL)]
-    pub roles: Vec<RoleName>,
+    pub(super) roles: Vec<RoleName>,
     /// Apply this folder at the start, if it is not what is applied already; SIGHUP and POST /-/reload apply it again
     #[arg(long, value_name = "DIR")]
-    pub config: Option<PathBuf>,
-    /// Where the knowledge role keeps its store [default: $XDG_STATE_HOME/homeostat]
+    pub(super) config: Option<PathBuf>,
+    /// Where the knowledge role keeps its store [default: $`XDG_STATE_HOME/homeostat`]
     #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9600")]
-    pub http: String,
+    pub(super) http: String,
     /// Copies of each stream, where they do not exist yet: 1, 3 or 5
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub replicas: usize,
+    pub(super) replicas: usize,
 }
 
 /// A role to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum RoleName {
+pub(super) enum RoleName {
     Monitor,
     Analyzer,
     Planner,
@@ -179,7 +191,7 @@ pub enum RoleName {
 }
 
 impl RoleName {
-    pub const ALL: [Self; 5] =
+    pub(super) const ALL: [Self; 5] =
         [Self::Monitor, Self::Analyzer, Self::Planner, Self::Executor, Self::Knowledge];
 }
 
@@ -190,7 +202,7 @@ impl std::fmt::Display for RoleName {
 }
 
 impl RoleName {
-    pub const fn role(self) -> crate::model::Role {
+    pub(super) const fn role(self) -> crate::model::Role {
         use crate::model::Role;
         match self {
             Self::Monitor => Role::Monitor,
@@ -203,78 +215,78 @@ impl RoleName {
 }
 
 #[derive(Debug, Args)]
-pub struct Apply {
+pub(super) struct Apply {
     #[command(flatten)]
-    pub bus: Bus,
+    pub(super) bus: Bus,
     /// The folder: rules/*.yaml, playbooks/*.yaml, causes/*.yaml, charter.yaml, analysis.yaml
-    pub folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// Apply even though some of it is refused: the rest is used
     #[arg(long)]
-    pub partial: bool,
+    pub(super) partial: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Check {
+pub(super) struct Check {
     /// Folders of a configuration, or single files of one
     #[arg(required = true)]
-    pub paths: Vec<PathBuf>,
+    pub(super) paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct Replay {
+pub(super) struct Replay {
     /// Files of samples; several are put in order of time
     #[arg(required = true)]
-    pub samples: Vec<PathBuf>,
+    pub(super) samples: Vec<PathBuf>,
     /// A folder of rules, playbooks, causes and charter
     #[arg(long, value_name = "DIR")]
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// A rule file, beside or instead of --config
     #[arg(long, value_name = "FILE")]
-    pub rules: Vec<PathBuf>,
+    pub(super) rules: Vec<PathBuf>,
     #[command(flatten)]
-    pub input: Input,
+    pub(super) input: Input,
 }
 
 /// How samples are read.
 #[derive(Clone, Debug, Args)]
-pub struct Input {
+pub(super) struct Input {
     /// What the files hold [default: by their names]
     #[arg(long, value_name = "FORMAT", value_parser = input_format)]
-    pub input_format: Option<ingest::Format>,
+    pub(super) input_format: Option<ingest::Format>,
     /// The metric of values that come without one [default: the file's name]
     #[arg(long, value_name = "NAME")]
-    pub metric: Option<String>,
+    pub(super) metric: Option<String>,
     /// Stop at the first row that cannot be read
     #[arg(long)]
-    pub strict: bool,
+    pub(super) strict: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Publish {
+pub(super) struct Publish {
     #[command(flatten)]
-    pub bus: Bus,
+    pub(super) bus: Bus,
     /// Files of samples, or - for standard input; several are put in order of time
     #[arg(default_value = "-")]
-    pub samples: Vec<PathBuf>,
+    pub(super) samples: Vec<PathBuf>,
     #[command(flatten)]
-    pub input: Input,
+    pub(super) input: Input,
     /// How fast: 1x as recorded, 60x an hour a minute, or max
     #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed)]
-    pub speed: Speed,
+    pub(super) speed: Speed,
     /// Shift the samples' times so that the first one is now
     #[arg(long)]
-    pub now: bool,
+    pub(super) now: bool,
     /// The producer's name [default: publish- and the host's name]
     #[arg(long, value_name = "NAME")]
-    pub producer: Option<String>,
+    pub(super) producer: Option<String>,
     /// No progress bar
     #[arg(long, short)]
-    pub quiet: bool,
+    pub(super) quiet: bool,
 }
 
 /// How fast samples are published.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Speed {
+pub(super) enum Speed {
     /// As fast as the bus takes them.
     Max,
     /// This many times as fast as they were recorded.
@@ -282,38 +294,38 @@ pub enum Speed {
 }
 
 #[derive(Debug, Args)]
-pub struct Tail {
+pub(super) struct Tail {
     #[command(flatten)]
-    pub bus: Bus,
+    pub(super) bus: Bus,
     /// Subjects below the prefix and v1: violations.>, samples.*, dlq.>; without one, everything but samples
-    pub subjects: Vec<String>,
+    pub(super) subjects: Vec<String>,
     /// Begin with what is in the ledger, from this sequence on
     #[arg(long, value_name = "SEQUENCE")]
-    pub from: Option<u64>,
+    pub(super) from: Option<u64>,
     /// Stop after this many
     #[arg(short = 'n', long, value_name = "N")]
-    pub count: Option<u64>,
+    pub(super) count: Option<u64>,
 }
 
 #[derive(Debug, Args)]
-pub struct Listing {
+pub(super) struct Listing {
     #[command(flatten)]
-    pub bus: Bus,
+    pub(super) bus: Bus,
     /// How many
     #[arg(short = 'n', long, default_value_t = 20)]
-    pub limit: usize,
+    pub(super) limit: usize,
 }
 
 #[derive(Debug, Args)]
-pub struct Explain {
+pub(super) struct Explain {
     #[command(flatten)]
-    pub bus: Bus,
+    pub(super) bus: Bus,
     /// The id of an action, plan, analysis or incident
-    pub id: String,
+    pub(super) id: String,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Kb {
+pub(super) enum Kb {
     /// How much is remembered
     Stats(KbBus),
     /// How often each playbook helped against each cause
@@ -338,31 +350,31 @@ pub enum Kb {
 }
 
 #[derive(Debug, Args)]
-pub struct KbBus {
+pub(super) struct KbBus {
     #[command(flatten)]
-    pub bus: Bus,
+    pub(super) bus: Bus,
 }
 
 #[derive(Debug, Args)]
-pub struct Operator {
+pub(super) struct Operator {
     #[command(flatten)]
-    pub bus: Bus,
+    pub(super) bus: Bus,
     /// Who asks: the last token of the subject, which the server's permissions guard [default: USER]
     #[arg(long, value_name = "NAME")]
-    pub user: Option<String>,
+    pub(super) user: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub struct Halt {
+pub(super) struct Halt {
     #[command(flatten)]
-    pub operator: Operator,
+    pub(super) operator: Operator,
     /// Why, for those who read it later
     #[arg(long, value_name = "TEXT", default_value = "no reason given")]
-    pub reason: String,
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Bench {
+pub(super) enum Bench {
     /// A whole cycle in one process, without a server
     Cycle {
         /// Cycles of one violation

@@ -144,7 +144,7 @@ fn told(entry: &Value) -> String {
     let text = |name: &str| match &body[name] {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
-        other => other.to_string(),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
     };
     match kind.as_str() {
         "violation" => format!(

@@ -40,7 +40,7 @@ pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
             );
         }
         Format::Json | Format::Jsonl | Format::Yaml => {
-            output::one(context.format, &summary).or_else(printed)?
+            output::one(context.format, &summary).or_else(printed)?;
         }
     }
     if refused.is_empty() { Ok(()) } else { Err(Failure::Finding) }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Why a command did not end well.
 #[derive(Debug)]
-pub enum Failure {
+pub(super) enum Failure {
     /// It ran, and found something that has to be told; it was told already.
     Finding,
     /// What was asked for makes no sense.
@@ -14,11 +14,11 @@ pub enum Failure {
 }
 
 /// What a command returns.
-pub type Outcome = Result<(), Failure>;
+pub(super) type Outcome = Result<(), Failure>;
 
 impl Failure {
     /// The exit code.
-    pub fn code(&self) -> ExitCode {
+    pub(super) fn code(&self) -> ExitCode {
         match self {
             Self::Finding => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
@@ -27,7 +27,7 @@ impl Failure {
     }
 
     /// The error as one chain, each cause once, hints on lines of their own.
-    pub fn text(&self) -> Option<String> {
+    pub(super) fn text(&self) -> Option<String> {
         let error = match self {
             Self::Finding => return None,
             Self::Usage(error) | Self::Outside(error) => error,
@@ -44,18 +44,22 @@ impl Failure {
                 hints.push(hint.to_owned());
             }
         }
-        let hints: String = hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
-        Some(format!("error: {}{hints}", said.join(": ")))
+        let mut text = format!("error: {}", said.join(": "));
+        for hint in &hints {
+            text.push_str("\nhint: ");
+            text.push_str(hint);
+        }
+        Some(text)
     }
 }
 
 /// Marks an error as one of the outside.
-pub fn outside(error: impl Into<anyhow::Error>) -> Failure {
+pub(super) fn outside(error: impl Into<anyhow::Error>) -> Failure {
     Failure::Outside(error.into())
 }
 
 /// Marks an error as one of usage.
-pub fn usage(error: impl Into<anyhow::Error>) -> Failure {
+pub(super) fn usage(error: impl Into<anyhow::Error>) -> Failure {
     Failure::Usage(error.into())
 }
 

@@ -28,13 +28,13 @@ use args::{Cli, Command, Global, LogFormat, SchemaKind};
 use exit::{Failure, Outcome, outside, usage};
 
 /// What every command is given.
-pub(crate) struct Context {
+struct Context {
     /// The environment.
-    pub(crate) environment: Environment,
+    environment: Environment,
     /// How results are printed.
-    pub(crate) format: output::Format,
+    format: output::Format,
     /// What time it is.
-    pub(crate) clock: Clock,
+    clock: Clock,
 }
 
 /// Runs the command line of this process.
@@ -78,6 +78,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::DemoWorker { arguments } => demo::worker(arguments),
         Command::Bench(args::Bench::Cycle { rounds }) => bench::cycle(rounds, context),
         Command::Dev(args) => block_on(run::dev(args, context)),
+        Command::Demo(args) => block_on(demo::demo(args, context)),
         Command::Run(args) => block_on(run::run(args, context)),
         Command::Apply(args) => block_on(apply::apply(args, context)),
         Command::Publish(args) => block_on(publish::publish(args, context)),
@@ -110,6 +111,6 @@ fn print_schema(kind: SchemaKind) -> Outcome {
 }
 
 /// A reader that has had enough is no failure.
-pub(crate) fn printed(error: io::Error) -> Outcome {
+fn printed(error: io::Error) -> Outcome {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(outside(error)) }
 }

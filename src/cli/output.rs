@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// Columns for people.
     Table,
     /// One JSON document.
@@ -18,10 +18,10 @@ pub enum Format {
 }
 
 /// A column of a table: its heading, and the field it shows.
-pub type Column = (&'static str, &'static str);
+pub(super) type Column = (&'static str, &'static str);
 
 /// Prints a list of objects.
-pub fn list(format: Format, rows: &[Value], columns: &[Column]) -> io::Result<()> {
+pub(super) fn list(format: Format, rows: &[Value], columns: &[Column]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match format {
         Format::Table => writeln!(out, "{}", table(rows, columns)),
@@ -32,7 +32,7 @@ pub fn list(format: Format, rows: &[Value], columns: &[Column]) -> io::Result<()
 }
 
 /// Prints one object.
-pub fn one(format: Format, value: &Value) -> io::Result<()> {
+pub(super) fn one(format: Format, value: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match format {
         Format::Table => {

@@ -174,7 +174,7 @@ fn readable(line: &Value) -> String {
     let text = |name: &str| match &line[name] {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
-        other => other.to_string(),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
     };
     let kind = text("kind");
     let rest = match kind.as_str() {

@@ -10,9 +10,9 @@ pub const METRIC_NAME: &str = "__name__";
 /// Twice what kubelet's busiest series carry; more is a producer that puts data into labels.
 pub const LABELS_PER_SERIES_MAX: usize = 64;
 /// Longest label name in bytes.
-pub const LABEL_NAME_BYTES_MAX: usize = 256;
+pub(crate) const LABEL_NAME_BYTES_MAX: usize = 256;
 /// Longest label value in bytes: Grafana Mimir's default.
-pub const LABEL_VALUE_BYTES_MAX: usize = 2_048;
+pub(crate) const LABEL_VALUE_BYTES_MAX: usize = 2_048;
 
 /// Why a label set is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

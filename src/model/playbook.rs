@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{ActionSpec, Confidence, Idempotency, Labels, Template};
 
 /// A plan longer than this is a program, and belongs into one.
-pub const STEPS_PER_PLAYBOOK_MAX: usize = 16;
+pub(crate) const STEPS_PER_PLAYBOOK_MAX: usize = 16;
 
 /// Why a playbook is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

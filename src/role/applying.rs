@@ -93,10 +93,10 @@ impl Shelf {
     pub async fn apply(&self, bundle: &Bundle, now: Timestamp) -> Result<Applied, ApplyError> {
         for _ in 0..CONFLICTS_MAX {
             let last = self.last().await?;
-            if let Some((_, generation, hash)) = &last {
-                if *hash == bundle.hash {
-                    return Ok(Applied { generation: *generation, changed: false });
-                }
+            if let Some((_, generation, hash)) = &last
+                && *hash == bundle.hash
+            {
+                return Ok(Applied { generation: *generation, changed: false });
             }
             let (expected, generation) =
                 last.map_or((0, Generation(1)), |(sequence, known, _)| (sequence, Generation(known.0 + 1)));
@@ -118,11 +118,9 @@ impl Shelf {
         };
         match decoding::record(&self.subjects, &stored) {
             Decoded::Value(record) => {
-                let applied = record.batch.entries.iter().rev().find_map(|entry| match entry {
-                    Entry::Applied { generation, hash } => {
-                        Some((stored.sequence, *generation, Arc::clone(hash)))
-                    }
-                    _other => None,
+                let applied = record.batch.entries.iter().rev().find_map(|entry| {
+                    let Entry::Applied { generation, hash } = entry else { return None };
+                    Some((stored.sequence, *generation, Arc::clone(hash)))
                 });
                 applied.map(Some).ok_or_else(|| ApplyError::Control("it applies nothing".to_owned()))
             }

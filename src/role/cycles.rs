@@ -30,7 +30,7 @@ impl Cycles {
             let Some(incident) = fold.incidents.get(plan.plan.incident) else { continue };
             let to_analysis = incident.stable_since.saturating_since(incident.first_stored_at);
             let to_intent = first.saturating_since(plan.plan.at.max(incident.stable_since));
-            telemetry::cycle_duration(to_analysis.min(Duration::from_secs(60)) + to_intent);
+            telemetry::cycle_duration(to_analysis.min(Duration::from_mins(1)) + to_intent);
             if self.told.len() == TOLD_MAX {
                 self.told.pop_first();
             }

@@ -4,7 +4,6 @@
 //! loop itself decides nothing.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -440,11 +439,9 @@ async fn next_change<T: Clone>(watched: Option<&mut watch::Receiver<T>>) -> T {
     }
 }
 
-fn sleep(after: Option<Duration>) -> impl Future<Output = ()> {
-    async move {
-        match after {
-            Some(after) => tokio::time::sleep(after).await,
-            None => std::future::pending().await,
-        }
+async fn sleep(after: Option<Duration>) {
+    match after {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
     }
 }

@@ -44,7 +44,7 @@ pub struct Replay<'a> {
     summary: Summary,
 }
 
-impl<'a> Replay<'a> {
+impl Replay<'_> {
     /// A loop at the time of the first sample. The charter's mode is not looked at.
     pub fn new(configuration: Configuration, begin: Timestamp) -> Self {
         let mut configuration = configuration;

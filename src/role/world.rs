@@ -257,10 +257,10 @@ impl<'a, W: Weather> World<'a, W> {
             let next = self.places.peek().map(|Reverse((place, _))| place.at);
             let Some(at) = next.filter(|at| *at <= until) else { break };
             self.now = self.now.max(at);
-            if let Some(Reverse((_, key))) = self.places.pop() {
-                if let Some(event) = self.events.remove(&key) {
-                    self.happen(event);
-                }
+            if let Some(Reverse((_, key))) = self.places.pop()
+                && let Some(event) = self.events.remove(&key)
+            {
+                self.happen(event);
             }
         }
         self.now = self.now.max(until);
@@ -328,7 +328,7 @@ impl<'a, W: Weather> World<'a, W> {
                 }
             }
             Event::Settle(member, source, done) => self.settle(member, source, &done),
-            Event::Call(member, start, act) => self.call(member, start, *act),
+            Event::Call(member, start, act) => self.call(member, start, &act),
             Event::Intake(intake) => {
                 self.intake.push((self.now, Arc::new(*intake)));
                 (0..self.members.len()).for_each(|id| self.poll(MemberId(id)));
@@ -452,7 +452,7 @@ impl<'a, W: Weather> World<'a, W> {
     }
 
     /// The call of the managed resource, as the actuator makes it: not by a dead process, not without the lease.
-    fn call(&mut self, id: MemberId, start: u64, act: Act) {
+    fn call(&mut self, id: MemberId, start: u64, act: &Act) {
         if !self.is_start(id, start) {
             return;
         }
@@ -463,7 +463,7 @@ impl<'a, W: Weather> World<'a, W> {
         if local >= act.not_after {
             outcome.output = "the lease had ended before the call: not started".into();
         } else {
-            (outcome.result, outcome.output) = (self.target)(self.now, &act);
+            (outcome.result, outcome.output) = (self.target)(self.now, act);
         }
         let delay = self.weather.delay(Hop::Effect);
         let input = Input::Acted(Acted { attempt: act.attempt, outcome });

@@ -200,16 +200,13 @@ fn braces<'t>(mut rest: &'t str, pairs: &mut Vec<(String, String)>) -> Result<&'
             let end = rest.find(['=', '}', ',']).ok_or("unclosed brace")?;
             (rest[..end].trim().to_owned(), &rest[end..])
         };
-        match after.trim_start().strip_prefix('=') {
-            Some(value) => {
-                let (value, after) = quoted(value.trim_start())?;
-                pairs.push((name, value));
-                rest = after;
-            }
-            None => {
-                pairs.push((METRIC_NAME.into(), name));
-                rest = after;
-            }
+        if let Some(value) = after.trim_start().strip_prefix('=') {
+            let (value, after) = quoted(value.trim_start())?;
+            pairs.push((name, value));
+            rest = after;
+        } else {
+            pairs.push((METRIC_NAME.into(), name));
+            rest = after;
         }
     }
 }

@@ -9,7 +9,7 @@ use homeostat::model::{
 
 use crate::scenario::{ACTIONS_PER_HOUR_MAX, CONCURRENT_PLANS_MAX, COOLDOWN, Told};
 
-pub fn check(told: &Told) -> Result<(), String> {
+pub(crate) fn check(told: &Told) -> Result<(), String> {
     each_violation_is_in_one_incident(told)?;
     no_attempt_is_carried_out_twice(told)?;
     each_effect_was_admitted_before(told)?;

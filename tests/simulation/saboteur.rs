@@ -5,7 +5,7 @@ use homeostat::model::Timestamp;
 
 /// Which bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
+pub(crate) enum Sabotage {
     /// None.
     None,
     /// Deliveries are acknowledged before anything was decided about them.
@@ -17,9 +17,9 @@ pub enum Sabotage {
 }
 
 /// A core with a bug.
-pub struct Saboteur<C> {
-    pub core: C,
-    pub sabotage: Sabotage,
+pub(crate) struct Saboteur<C> {
+    pub(crate) core: C,
+    pub(crate) sabotage: Sabotage,
 }
 
 impl<C: Core> Core for Saboteur<C> {

@@ -30,34 +30,33 @@ const CALM: Duration = Duration::from_mins(12);
 const LEASE_TTL: Duration = Duration::from_millis(1_500);
 const LEASE_ROUND: Duration = Duration::from_millis(300);
 
-pub const CONCURRENT_PLANS_MAX: u32 = 2;
-pub const ACTIONS_PER_HOUR_MAX: u32 = 14;
-pub const COOLDOWN: Duration = Duration::from_secs(5);
+pub(crate) const CONCURRENT_PLANS_MAX: u32 = 2;
+pub(crate) const ACTIONS_PER_HOUR_MAX: u32 = 14;
+pub(crate) const COOLDOWN: Duration = Duration::from_secs(5);
 
 /// A call of the managed resource.
 #[derive(Clone, Debug)]
-pub struct Effect {
-    pub attempt: homeostat::model::AttemptId,
-    pub action: homeostat::model::ActionId,
-    pub idempotency: Idempotency,
-    pub fence: u64,
-    pub at: Timestamp,
+pub(crate) struct Effect {
+    pub(crate) attempt: homeostat::model::AttemptId,
+    pub(crate) action: homeostat::model::ActionId,
+    pub(crate) idempotency: Idempotency,
+    pub(crate) at: Timestamp,
 }
 
 /// What happened.
-pub struct Told {
-    pub accepted: Vec<EpisodeId>,
-    pub records: Vec<Arc<Record>>,
-    pub effects: Vec<Effect>,
-    pub kills: usize,
+pub(crate) struct Told {
+    pub(crate) accepted: Vec<EpisodeId>,
+    pub(crate) records: Vec<Arc<Record>>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) kills: usize,
 }
 
 impl Told {
-    pub fn in_doubt(&self) -> usize {
+    pub(crate) fn in_doubt(&self) -> usize {
         self.records.iter().filter(|it| it.topic == Topic::Outcomes(OutcomeResult::InDoubt)).count()
     }
 
-    pub fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let mut story = String::new();
         for record in &self.records {
             let _ = writeln!(
@@ -73,7 +72,7 @@ impl Told {
     }
 }
 
-pub fn run(seed: u64, sabotage: Sabotage) -> Told {
+pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Told {
     let start = Timestamp::from_millis(1_700_000_000_000);
     let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
     let effects = Rc::new(RefCell::new(Vec::new()));
@@ -222,13 +221,12 @@ fn send_violations(
 
 /// A target that honours keys, and fails or says nothing now and then.
 fn target<'a>(effects: Rc<RefCell<Vec<Effect>>>, seed: u64) -> homeostat::role::world::Target<'a> {
-    let mut random = fastrand::Rng::with_seed(seed ^ 0x7a26e7);
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x007a_26e7);
     Box::new(move |at, act| {
         effects.borrow_mut().push(Effect {
             attempt: act.attempt,
             action: act.action.id,
             idempotency: act.action.idempotency,
-            fence: act.fence,
             at,
         });
         match random.u8(..10) {

@@ -6,14 +6,14 @@ use homeostat::engine::Delivery;
 use homeostat::role::world::{Hop, Weather};
 
 /// Delays, losses and disorder drawn from a seed; calms down at the end, so that a run can come to rest.
-pub struct Storm {
-    pub random: fastrand::Rng,
+pub(crate) struct Storm {
+    pub(crate) random: fastrand::Rng,
     /// How bad it is, from 0 (calm) to 1.
-    pub force: f64,
+    pub(crate) force: f64,
 }
 
 impl Storm {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let force = random.f64();
         Self { random, force }
@@ -41,10 +41,10 @@ impl Weather for Storm {
     fn shuffle(&mut self, deliveries: &mut Vec<Delivery>) {
         self.random.shuffle(deliveries);
         // What was delivered may be delivered again at once: the first acknowledgement was lost.
-        if self.random.f64() < 0.2 * self.force {
-            if let Some(again) = deliveries.first().cloned() {
-                deliveries.push(again);
-            }
+        if self.random.f64() < 0.2 * self.force
+            && let Some(again) = deliveries.first().cloned()
+        {
+            deliveries.push(again);
         }
     }
 }

@@ -14,6 +14,10 @@ pub(super) fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, Stri
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let bad = || format!("the header `{name}` cannot be sent");
+        // The client takes an empty name, and the server closes the connection over it.
+        if name.is_empty() {
+            return Err(bad());
+        }
         map.append(
             HeaderName::from_str(name).map_err(|_| bad())?,
             HeaderValue::from_str(value).map_err(|_| bad())?,

@@ -155,7 +155,8 @@ impl Events {
             }
             Event::LameDuckMode => count(&self.lame_duck),
             Event::Draining => {}
-            Event::Closed => self.fail("the connection is closed".into()),
+            // Also how our own end looks: whoever needs the connection still tells its reason.
+            Event::Closed => self.close(),
             Event::SlowConsumer(_) => count(&self.slow_consumer),
             Event::ServerError(error) => {
                 count(&self.server_errors);
@@ -186,6 +187,17 @@ impl Events {
             }
             ClientError::MaxReconnects => self.fail("reconnecting was given up".into()),
         }
+    }
+
+    fn close(&self) {
+        tracing::debug!("the connection to NATS is closed");
+        self.fatal.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some("the connection is closed".into());
+            }
+            first
+        });
     }
 
     fn fail(&self, reason: Arc<str>) {

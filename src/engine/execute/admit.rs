@@ -137,13 +137,12 @@ impl Admitting {
             }
             let checked = storm(fold, configuration, wanted.undo)
                 .and_then(|()| gate.check(&configuration.charter, &wanted.plan, wanted.undo, now));
-            match checked {
-                Err(refusal) => refused.push((wanted.plan.id, refusal)),
-                Ok(()) => {
-                    let intent = self.intent(attempt, wanted, outbox.instance());
-                    gate.admit(now, &intent);
-                    intents.push(intent);
-                }
+            if let Err(refusal) = checked {
+                refused.push((wanted.plan.id, refusal));
+            } else {
+                let intent = self.intent(attempt, wanted, outbox.instance());
+                gate.admit(now, &intent);
+                intents.push(intent);
             }
         }
         self.write(view, step, outbox, intents);
@@ -337,7 +336,7 @@ impl Admitting {
             return mine.intent.clone();
         }
         self.drawn += 1;
-        let halves = [(self.seed >> 64) as u64, self.seed as u64];
+        let seed = self.seed.to_string();
         let intent = Intent {
             attempt,
             action: wanted.action.id,
@@ -348,7 +347,7 @@ impl Admitting {
             scope: wanted.plan.scope.clone(),
             undo: wanted.undo,
             executor: Arc::clone(executor),
-            nonce: MessageId::of(&[&halves[0], &halves[1], &self.drawn]).as_u128(),
+            nonce: MessageId::of(&[&seed.as_str(), &self.drawn]).as_u128(),
             lease: wanted.lease.revision,
             timeout: wanted.action.timeout,
         };

@@ -28,7 +28,7 @@ pub const SHARDS: u16 = 8;
 /// The shard of an incident's plans.
 pub fn shard_of(incident: IncidentId) -> u16 {
     // The low bits of an id are as good as random.
-    (incident.as_u128() & u128::from(SHARDS - 1)) as u16
+    u16::try_from(incident.as_u128() % u128::from(SHARDS)).unwrap_or(0)
 }
 
 /// The deciding core of the executor role.
@@ -109,11 +109,11 @@ impl Executor {
             if let Some(until) = refusal.until.filter(|until| *until > now) {
                 step.wake_no_later_than(until);
             }
-            if let Some(plan) = self.fold.plans.get(plan) {
-                if !plan.reported.contains(&refusal.reason) {
-                    let (key, topic, entry) = report(plan, refusal.reason, refusal.text, now);
-                    self.say(now, step, key, topic, entry);
-                }
+            if let Some(plan) = self.fold.plans.get(plan)
+                && !plan.reported.contains(&refusal.reason)
+            {
+                let (key, topic, entry) = report(plan, refusal.reason, refusal.text, now);
+                self.say(now, step, key, topic, entry);
             }
         }
     }

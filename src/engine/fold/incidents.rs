@@ -134,10 +134,10 @@ impl Incidents {
     }
 
     pub(super) fn think(&mut self, _record: &Record, analysis: &Arc<Analysis>) {
-        if let Some(state) = self.known.get_mut(&analysis.incident) {
-            if state.analysis.as_ref().is_none_or(|known| known.incident_rev < analysis.incident_rev) {
-                state.analysis = Some(Arc::clone(analysis));
-            }
+        if let Some(state) = self.known.get_mut(&analysis.incident)
+            && state.analysis.as_ref().is_none_or(|known| known.incident_rev < analysis.incident_rev)
+        {
+            state.analysis = Some(Arc::clone(analysis));
         }
     }
 

@@ -36,10 +36,10 @@ impl Episodes {
     pub(super) fn decided(&mut self, violation: &Violation) {
         let is_over = violation.phase == Phase::Resolved;
         self.ours.insert(violation.episode, Decided { rev: violation.rev, is_over });
-        if let Some(orphan) = self.orphans.get(&key(violation)) {
-            if orphan.violation.episode == violation.episode {
-                self.orphans.remove(&key(violation));
-            }
+        if let Some(orphan) = self.orphans.get(&key(violation))
+            && orphan.violation.episode == violation.episode
+        {
+            self.orphans.remove(&key(violation));
         }
     }
 

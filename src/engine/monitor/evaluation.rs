@@ -101,12 +101,11 @@ impl Evaluation {
     }
 
     fn intern_one(&mut self, labels: &Labels) -> u32 {
-        match self.store.series(labels) {
-            Ok(id) => self.index.place(id, labels, &self.rules),
-            Err(_) => {
-                self.counters.series_refused += 1;
-                REFUSED
-            }
+        if let Ok(id) = self.store.series(labels) {
+            self.index.place(id, labels, &self.rules)
+        } else {
+            self.counters.series_refused += 1;
+            REFUSED
         }
     }
 

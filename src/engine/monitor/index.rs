@@ -52,15 +52,12 @@ impl Index {
         }
         let (from, until) = self.bind(labels, rules);
         let entry = Entry { id, from, until, producer: ProducerId::NOBODY };
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.entries[place as usize] = entry;
-                place
-            }
-            None => {
-                self.entries.push(entry);
-                place_of(self.entries.len() - 1)
-            }
+        let place = if let Some(place) = self.free.pop() {
+            self.entries[place as usize] = entry;
+            place
+        } else {
+            self.entries.push(entry);
+            place_of(self.entries.len() - 1)
         };
         self.places.insert(id, place);
         place
@@ -102,20 +99,17 @@ impl Index {
         }
         for place in 0..self.entries.len() {
             let id = self.entries[place].id;
-            match store.labels(id) {
-                Some(labels) => {
-                    let (from, until) = self.bind(labels, rules);
-                    let producer = self.entries[place].producer;
-                    self.entries[place] = Entry { id, from, until, producer };
+            if let Some(labels) = store.labels(id) {
+                let (from, until) = self.bind(labels, rules);
+                let producer = self.entries[place].producer;
+                self.entries[place] = Entry { id, from, until, producer };
+            } else {
+                // A place that is free already has no id of its own any more.
+                if self.places.remove(&id).is_some() {
+                    self.free.push(place_of(place));
                 }
-                None => {
-                    // A place that is free already has no id of its own any more.
-                    if self.places.remove(&id).is_some() {
-                        self.free.push(place_of(place));
-                    }
-                    let entry = &mut self.entries[place];
-                    (entry.from, entry.until) = (0, 0);
-                }
+                let entry = &mut self.entries[place];
+                (entry.from, entry.until) = (0, 0);
             }
         }
     }

@@ -76,10 +76,10 @@ impl Joins {
             return false;
         }
         if !self.scrapes.contains_key(&key) {
-            if self.scrapes.len() >= SCRAPES_MAX {
-                if let Some((_, oldest)) = self.scrapes_by_end.pop_first() {
-                    self.scrapes.remove(&oldest);
-                }
+            if self.scrapes.len() >= SCRAPES_MAX
+                && let Some((_, oldest)) = self.scrapes_by_end.pop_first()
+            {
+                self.scrapes.remove(&oldest);
             }
             let forget_at = now + SCRAPE_REMEMBERED;
             let (seen, readers) = (BTreeSet::new(), BTreeSet::new());

@@ -71,15 +71,12 @@ impl Lives {
     }
 
     pub(super) fn insert(&mut self, live: Live) -> u32 {
-        match self.free.pop() {
-            Some(place) => {
-                self.slots[place as usize] = Some(live);
-                place
-            }
-            None => {
-                self.slots.push(Some(live));
-                place_of(self.slots.len() - 1)
-            }
+        if let Some(place) = self.free.pop() {
+            self.slots[place as usize] = Some(live);
+            place
+        } else {
+            self.slots.push(Some(live));
+            place_of(self.slots.len() - 1)
         }
     }
 
@@ -130,12 +127,12 @@ impl Evaluation {
             }
         };
         let known = &self.rules[rule as usize];
-        let (course, turn, episode) = match self.episodes.claim(&known.spec.name, &labels, at) {
-            Some(found) => (Course::firing(found.since, found.rev, at, value), Turn::Stays, found.episode),
-            None => {
-                let (course, turn) = Course::begin(at, value, known.timing);
-                (course, turn, episode_of(&self.cell, &known.spec.name, &labels, at))
-            }
+        let (course, turn, episode) = if let Some(found) = self.episodes.claim(&known.spec.name, &labels, at)
+        {
+            (Course::firing(found.since, found.rev, at, value), Turn::Stays, found.episode)
+        } else {
+            let (course, turn) = Course::begin(at, value, known.timing);
+            (course, turn, episode_of(&self.cell, &known.spec.name, &labels, at))
         };
         let expires_at = match source {
             Source::Series(_) => Some(read_at + known.window),
@@ -213,10 +210,10 @@ impl Evaluation {
             rule.state.violations.remove(&live.labels);
             rule.state.by_element.remove(&live.element);
         }
-        if let Source::Series(series) = live.source {
-            if let Some(binding) = self.index.binding(series, live.rule) {
-                self.index.bindings[binding].violation = NONE;
-            }
+        if let Source::Series(series) = live.source
+            && let Some(binding) = self.index.binding(series, live.rule)
+        {
+            self.index.bindings[binding].violation = NONE;
         }
     }
 

@@ -257,6 +257,7 @@ impl Monitor {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the table is the input's own: nobody else has it")]
     fn take_table(&mut self, now: Timestamp, table: SeriesTable) {
         if self.tables.knows(table.hash) {
             return;

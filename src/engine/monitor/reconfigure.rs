@@ -159,10 +159,10 @@ impl Evaluation {
         if self.episodes.learn(violation, stored_at) {
             for rule in self.rules.iter().filter(|rule| rule.spec.name == violation.rule) {
                 let place = rule.state.violations.get(&violation.labels);
-                if let Some(live) = place.and_then(|place| self.lives.get_mut(*place)) {
-                    if live.episode == violation.episode {
-                        live.contradicted = Some(violation.at);
-                    }
+                if let Some(live) = place.and_then(|place| self.lives.get_mut(*place))
+                    && live.episode == violation.episode
+                {
+                    live.contradicted = Some(violation.at);
                 }
             }
         }

@@ -40,10 +40,10 @@ pub fn decide(fold: &Fold, configuration: &Configuration, incident: IncidentId, 
     if newest.is_some_and(is_at_work) {
         return Decided::Nothing;
     }
-    if let Some(until) = newest.and_then(|newest| treatment_ends(newest, configuration)) {
-        if now < until {
-            return Decided::Wait(until);
-        }
+    if let Some(until) = newest.and_then(|newest| treatment_ends(newest, configuration))
+        && now < until
+    {
+        return Decided::Wait(until);
     }
     let tried: BTreeSet<&Arc<str>> =
         fold.plans.of(incident).filter(|plan| was_tried(plan)).map(|plan| &plan.plan.playbook).collect();

@@ -2,7 +2,10 @@
 
 use crate::model::{Labels, Timestamp};
 
-use super::ast::{Instant, MapFunction, Node, Operator, Range, Scalar, Vector, WindowFunction, WithScalar};
+use super::ast::{
+    Aggregation, Grouping, Instant, Join, MapFunction, Node, Operator, Range, Scalar, Set, Vector,
+    WindowFunction, WithScalar,
+};
 use super::error::EvalError;
 use super::expr::LOOKBACK;
 use super::index::Slot;
@@ -67,6 +70,8 @@ pub(super) fn eval(
     }
 }
 
+type Items<'s> = Result<Vec<Item<'s>>, EvalError>;
+
 struct Evaluation<'s> {
     store: &'s SeriesStore,
     /// Milliseconds since the epoch.
@@ -99,44 +104,65 @@ impl<'s> Evaluation<'s> {
         })
     }
 
-    fn vector(&mut self, vector: &Vector) -> Result<Vec<Item<'s>>, EvalError> {
-        let items = match vector {
-            Vector::Select(instant) => self.select(instant)?,
-            Vector::Window { function, range } => self.window(vector, *function, range)?,
-            Vector::Of(scalar) => {
-                vec![Item { tag: Tag::made(Labels::empty()), value: self.scalar(scalar)? }]
-            }
-            Vector::Negate(argument) => {
-                let items = self.vector(argument)?;
-                self.nameless(argument, items, |value| -value)?
-            }
-            Vector::Map { function, argument } => self.map(function, argument)?,
-            Vector::Absent { argument, labels } => match self.vector(argument)?.as_slice() {
-                [] => vec![Item { tag: Tag::made(labels.clone()), value: 1.0 }],
-                [_, ..] => Vec::new(),
-            },
-            Vector::Aggregate { aggregation, grouping, argument } => {
-                aggregate::aggregate(*aggregation, grouping, &self.vector(argument)?)
-            }
-            Vector::WithScalar(operation) => self.with_scalar(operation)?,
-            Vector::Join(join) => {
-                let (left, right) = (self.vector(&join.left)?, self.vector(&join.right)?);
-                let results = binary::join(join, left, right, self.removal)?;
-                self.check(distinct::of_join(join), &results)?;
-                results
-            }
-            Vector::Set(set) => {
-                let (left, right) = (self.vector(&set.left)?, self.vector(&set.right)?);
-                binary::set(set, left, right)
-            }
-        };
-        if items.len() > ELEMENTS_PER_VECTOR_MAX {
-            return Err(EvalError::TooManyElements);
-        }
-        Ok(items)
+    fn vector(&mut self, vector: &Vector) -> Items<'s> {
+        let items = self.operation(vector)?;
+        if items.len() > ELEMENTS_PER_VECTOR_MAX { Err(EvalError::TooManyElements) } else { Ok(items) }
     }
 
-    fn select(&mut self, instant: &Instant) -> Result<Vec<Item<'s>>, EvalError> {
+    /// Calls and nothing else: what an arm needs on the stack would be there for every level of an expression.
+    fn operation(&mut self, vector: &Vector) -> Items<'s> {
+        match vector {
+            Vector::Select(instant) => self.select(instant),
+            Vector::Window { function, range } => self.window(vector, *function, range),
+            Vector::Of(scalar) => self.of_scalar(scalar),
+            Vector::Negate(argument) => self.negate(argument),
+            Vector::Map { function, argument } => self.map(function, argument),
+            Vector::Absent { argument, labels } => self.absent(argument, labels),
+            Vector::Aggregate { aggregation, grouping, argument } => {
+                self.aggregate(*aggregation, grouping, argument)
+            }
+            Vector::WithScalar(operation) => self.with_scalar(operation),
+            Vector::Join(join) => self.join(join),
+            Vector::Set(set) => self.set(set),
+        }
+    }
+
+    fn of_scalar(&mut self, scalar: &Scalar) -> Items<'s> {
+        let value = self.scalar(scalar)?;
+        Ok(vec![Item { tag: Tag::made(Labels::empty()), value }])
+    }
+
+    fn negate(&mut self, argument: &Vector) -> Items<'s> {
+        let items = self.vector(argument)?;
+        self.nameless(argument, items, |value| -value)
+    }
+
+    fn absent(&mut self, argument: &Vector, labels: &Labels) -> Items<'s> {
+        let is_absent = self.vector(argument)?.is_empty();
+        let element = is_absent.then(|| Item { tag: Tag::made(labels.clone()), value: 1.0 });
+        Ok(element.into_iter().collect())
+    }
+
+    fn aggregate(&mut self, aggregation: Aggregation, grouping: &Grouping, argument: &Vector) -> Items<'s> {
+        let items = self.vector(argument)?;
+        Ok(aggregate::aggregate(aggregation, grouping, &items))
+    }
+
+    fn join(&mut self, join: &Join) -> Items<'s> {
+        let left = self.vector(&join.left)?;
+        let right = self.vector(&join.right)?;
+        let results = binary::join(join, left, right, self.removal)?;
+        self.check(distinct::of_join(join), &results)?;
+        Ok(results)
+    }
+
+    fn set(&mut self, set: &Set) -> Items<'s> {
+        let left = self.vector(&set.left)?;
+        let right = self.vector(&set.right)?;
+        Ok(binary::set(set, left, right))
+    }
+
+    fn select(&mut self, instant: &Instant) -> Items<'s> {
         let store = self.store;
         let reference = instant.when.reference(self.at);
         let lookback = i64::try_from(LOOKBACK.as_millis()).unwrap_or(i64::MAX);
@@ -149,12 +175,7 @@ impl<'s> Evaluation<'s> {
         Ok(slots.iter().filter_map(item).collect())
     }
 
-    fn window(
-        &mut self,
-        whole: &Vector,
-        function: WindowFunction,
-        range: &Range,
-    ) -> Result<Vec<Item<'s>>, EvalError> {
+    fn window(&mut self, whole: &Vector, function: WindowFunction, range: &Range) -> Items<'s> {
         let until = range.when.reference(self.at);
         let after = until.saturating_sub(range.length_millis);
         let store = self.store;
@@ -182,23 +203,21 @@ impl<'s> Evaluation<'s> {
         Ok(items)
     }
 
-    fn map(&mut self, function: &MapFunction, argument: &Vector) -> Result<Vec<Item<'s>>, EvalError> {
+    fn map(&mut self, function: &MapFunction, argument: &Vector) -> Items<'s> {
         let items = self.vector(argument)?;
-        match function {
-            MapFunction::Absolute => self.nameless(argument, items, f64::abs),
-            MapFunction::Ceiling => self.nameless(argument, items, f64::ceil),
-            MapFunction::Floor => self.nameless(argument, items, f64::floor),
-            MapFunction::Clamp { lowest, highest } => {
-                let (lowest, highest) = (self.scalar(lowest)?, self.scalar(highest)?);
-                if highest < lowest {
-                    return Ok(Vec::new());
-                }
-                self.nameless(argument, items, |value| clamped(value, lowest, highest))
-            }
+        let (lowest, highest) = match function {
+            MapFunction::Absolute => return self.nameless(argument, items, f64::abs),
+            MapFunction::Ceiling => return self.nameless(argument, items, f64::ceil),
+            MapFunction::Floor => return self.nameless(argument, items, f64::floor),
+            MapFunction::Clamp { lowest, highest } => (self.scalar(lowest)?, self.scalar(highest)?),
+        };
+        if highest < lowest {
+            return Ok(Vec::new());
         }
+        self.nameless(argument, items, |value| clamped(value, lowest, highest))
     }
 
-    fn with_scalar(&mut self, operation: &WithScalar) -> Result<Vec<Item<'s>>, EvalError> {
+    fn with_scalar(&mut self, operation: &WithScalar) -> Items<'s> {
         let WithScalar { operator, vector, scalar, scalar_is_left, .. } = operation;
         let mut items = self.vector(vector)?;
         let scalar = self.scalar(scalar)?;
@@ -223,12 +242,7 @@ impl<'s> Evaluation<'s> {
     }
 
     /// The elements of `of` with other values, which are not the metric's any more.
-    fn nameless(
-        &self,
-        of: &Vector,
-        items: Vec<Item<'s>>,
-        change: impl Fn(f64) -> f64,
-    ) -> Result<Vec<Item<'s>>, EvalError> {
+    fn nameless(&self, of: &Vector, items: Vec<Item<'s>>, change: impl Fn(f64) -> f64) -> Items<'s> {
         let items: Vec<Item<'s>> = items
             .into_iter()
             .map(|item| Item { tag: item.tag.nameless(self.removal), value: change(item.value) })

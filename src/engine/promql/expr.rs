@@ -163,12 +163,12 @@ impl Expr {
         Some(Threshold { comparison, bound, selector: Arc::clone(&instant.selector) })
     }
 
-    /// What stands on the left of the comparison, where the expression is one: the values that a verification
-    /// report shows. A number on the left is passed over for the vector on the right.
     pub(super) fn root(&self) -> &Node {
         &self.root
     }
 
+    /// What stands on the left of the comparison, where the expression is one: the values that a verification
+    /// report shows. A number on the left is passed over for the vector on the right.
     pub fn left_of_comparison(&self) -> Option<Self> {
         let Node::Vector(root) = &self.root else { return None };
         let (operator, vector, text) = match root {
@@ -339,16 +339,131 @@ fn balanced(side: &str) -> &str {
     }
     loop {
         let (opened, closed) = scan::parentheses(side);
-        let stripped = if opened > closed {
-            side.strip_prefix('(')
-        } else if closed > opened {
-            side.strip_suffix(')')
-        } else {
-            None
+        let stripped = match opened.cmp(&closed) {
+            std::cmp::Ordering::Greater => side.strip_prefix('('),
+            std::cmp::Ordering::Less => side.strip_suffix(')'),
+            std::cmp::Ordering::Equal => None,
         };
         match stripped {
             Some(rest) => side = rest.trim(),
             None => return side,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expr(text: &str) -> Expr {
+        Expr::parse(text).expect(text)
+    }
+
+    #[test]
+    fn metrics_are_named_where_every_selector_names_them() {
+        let named = |names: &[&str]| Metrics::Named(names.iter().map(|&name| name.into()).collect());
+        assert_eq!(expr("sum(a) / b > 1").metric_names(), named(&["a", "b"]));
+        assert_eq!(expr("{__name__=~\"a|b\"}").metric_names(), named(&["a", "b"]));
+        assert_eq!(expr("a or {job=\"x\"}").metric_names(), Metrics::Any);
+        assert_eq!(expr("{__name__=~\"a.*\"}").metric_names(), Metrics::Any);
+        assert_eq!(expr("vector(1)").metric_names(), named(&[]));
+    }
+
+    #[test]
+    fn the_longest_window_counts_the_lookback_and_the_offset() {
+        let cases = [
+            ("x", 300),
+            ("x offset 1h", 3_900),
+            ("x offset -1h", 300),
+            ("rate(x[10m] offset 5m) + y", 900),
+            ("rate(x[1m])", 60),
+            ("clamp_min(rate(x[1m]), scalar(y))", 300),
+            ("1", 0),
+        ];
+        for (text, seconds) in cases {
+            assert_eq!(expr(text).longest_window(), Duration::from_secs(seconds), "{text}");
+        }
+        assert_eq!(expr("x @ 100").longest_window(), Duration::MAX);
+    }
+
+    #[test]
+    fn an_expression_is_separable_where_each_element_comes_from_one_series() {
+        for text in ["x > 5", "x", "abs(-x) * 2 + time()", "rate(x[5m]) > bool 1", "5 < clamp(x, 0, 1)"] {
+            assert!(expr(text).is_separable(), "{text}");
+        }
+        for text in [
+            "sum(x) > 5",
+            "x > y",
+            "absent(x)",
+            "x and x",
+            "vector(1)",
+            "1",
+            "x > scalar(y)",
+            // Two metrics may become one element, and then neither is.
+            "rate({job=\"a\"}[5m])",
+            "-{__name__=~\"a|b\"}",
+        ] {
+            assert!(!expr(text).is_separable(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_some_expressions_hold_without_samples() {
+        for text in ["absent(x)", "vector(1)", "1", "time() > bool 5", "x or absent(y)", "vector(1) unless x"]
+        {
+            assert!(expr(text).can_hold_without_samples(), "{text}");
+        }
+        for text in ["x", "absent(x) and y", "x or y", "count(x) == 0", "vector(1) * x", "\"text\""] {
+            assert!(!expr(text).can_hold_without_samples(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_is_a_selector_compared_with_a_number() {
+        let threshold = expr("10 * 1024 <= x{job=\"a\"}").as_threshold().unwrap();
+        assert_eq!(
+            (threshold.comparison, threshold.selector.metric_name()),
+            (Comparison::GreaterOrEqual, Some("x"))
+        );
+        assert!(threshold.holds(10_240.0) && !threshold.holds(10_239.0) && !threshold.holds(f64::NAN));
+        let unequal = expr("(x) != 1").as_threshold().unwrap();
+        assert!(unequal.holds(f64::NAN) && !unequal.holds(super::super::STALE));
+        for text in
+            ["x > bool 1", "x > time()", "x offset 1m > 1", "x @ 5 > 1", "rate(x[5m]) > 1", "x > y", "x"]
+        {
+            assert!(expr(text).as_threshold().is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_left_of_a_comparison_is_an_expression_of_its_own() {
+        let cases = [
+            ("rate(x[5m]) > 1", Some("rate(x[5m])")),
+            ("(a / on (job) b > 1)", Some("a / on (job) b")),
+            ("((x{a=\"(\"}) > bool 1)", Some("(x{a=\"(\"})")),
+            ("5 < bool (x)", Some("(x)")),
+            ("(5 < boolean)", Some("boolean")),
+            ("sum(a) > ignoring (b) c", Some("sum(a)")),
+            ("a + 1", None),
+            ("a and b", None),
+            ("1 > bool 2", None),
+        ];
+        for (text, left) in cases {
+            let found = expr(text).left_of_comparison();
+            assert_eq!(found.as_ref().map(Expr::text), left, "{text}");
+            if let Some(found) = found {
+                let read: Vec<_> = found.reads().map(|read| read.selector.key().to_owned()).collect();
+                let again = expr(found.text());
+                assert!(again.reads().map(|read| read.selector.key()).eq(read.iter().map(String::as_str)));
+            }
+        }
+    }
+
+    #[test]
+    fn an_expression_matches_the_series_that_one_of_its_selectors_means() {
+        let expr = expr("a{job=\"x\"} / ignoring (job) b");
+        assert!(expr.matches(&Labels::new([("__name__", "b")]).unwrap()));
+        assert!(!expr.matches(&Labels::new([("__name__", "a")]).unwrap()));
+        assert!(!expr.reads_one_selector());
     }
 }

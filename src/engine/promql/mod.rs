@@ -28,6 +28,8 @@ mod index;
 mod matcher;
 mod parse;
 mod places;
+#[cfg(test)]
+mod properties;
 mod scan;
 mod series;
 mod signature;

@@ -23,7 +23,7 @@ use super::scan::{self, Token};
 use super::syntax as order;
 
 /// Deepest nesting: expressions are walked on the stack, of which a thread has two megabytes, and a debug build's
-/// frames take up to six kilobytes a level. The deepest of the public rule collections has eleven.
+/// frames take up to seven kilobytes a level. The deepest of the public rule collections has eleven.
 pub(super) const NESTING_MAX: usize = 128;
 
 /// Reads an expression.
@@ -82,7 +82,7 @@ impl Converter<'_> {
         self.depth += 1;
         if self.depth > NESTING_MAX {
             let message = format!("nested more than {NESTING_MAX} deep");
-            return Err(scan::refuse(self.text, self.places.number(), ParseErrorKind::TooLarge, message));
+            return Err(scan::refuse(self.text, self.places.here(), ParseErrorKind::TooLarge, message));
         }
         let node = match tree {
             Tree::Paren(paren) => self.node(&paren.expr),
@@ -194,40 +194,54 @@ impl Converter<'_> {
         let name = tree.func.name;
         let at = self.places.word(name);
         let arguments: Vec<&Tree> = tree.args.args.iter().map(|argument| unwrapped(argument)).collect();
-        if let (Some(function), &[argument]) = (WindowFunction::named(name), arguments.as_slice()) {
-            return self.range(argument).map(|range| Node::Vector(Vector::Window { function, range }));
+        match (name, arguments.as_slice(), WindowFunction::named(name)) {
+            (_, [argument], Some(function)) => self.window(function, argument),
+            ("time", [], _) => Ok(Node::Scalar(Scalar::Time)),
+            ("vector", [argument], _) => {
+                self.scalar(argument).map(|scalar| Node::Vector(Vector::Of(Box::new(scalar))))
+            }
+            ("scalar", [argument], _) => {
+                self.vector(argument).map(|vector| Node::Scalar(Scalar::Only(Box::new(vector))))
+            }
+            ("absent", [argument], _) => self.absent(at, argument),
+            ("abs" | "ceil" | "floor" | "clamp" | "clamp_min" | "clamp_max", [argument, bounds @ ..], _) => {
+                self.map(at, name, argument, bounds)
+            }
+            _ => Err(self.unsupported(at, name)),
         }
-        let function = match (name, arguments.as_slice()) {
-            ("time", []) => return Ok(Node::Scalar(Scalar::Time)),
-            ("vector", [argument]) => {
-                return Ok(Node::Vector(Vector::Of(Box::new(self.scalar(argument)?))));
-            }
-            ("scalar", [argument]) => {
-                return Ok(Node::Scalar(Scalar::Only(Box::new(self.vector(argument)?))));
-            }
-            ("absent", [argument]) => {
-                let labels = self.absent_labels(at, argument)?;
-                let argument = Box::new(self.vector(argument)?);
-                return Ok(Node::Vector(Vector::Absent { argument, labels }));
-            }
-            ("abs", [_]) => |_: Vec<Scalar>| Some(MapFunction::Absolute),
-            ("ceil", [_]) => |_: Vec<Scalar>| Some(MapFunction::Ceiling),
-            ("floor", [_]) => |_: Vec<Scalar>| Some(MapFunction::Floor),
-            ("clamp", [_, _, _]) => |bounds| clamp(bounds, None, None),
-            ("clamp_min", [_, _]) => |bounds| clamp(bounds, None, Some(f64::INFINITY)),
-            ("clamp_max", [_, _]) => |bounds| clamp(bounds, Some(f64::NEG_INFINITY), None),
-            _ => return Err(self.unsupported(at, name)),
+    }
+
+    fn window(&mut self, function: WindowFunction, argument: &Tree) -> Result<Node, ParseError> {
+        self.range(argument).map(|range| Node::Vector(Vector::Window { function, range }))
+    }
+
+    fn absent(&mut self, at: usize, argument: &Tree) -> Result<Node, ParseError> {
+        let labels = self.absent_labels(at, argument)?;
+        let argument = Box::new(self.vector(argument)?);
+        Ok(Node::Vector(Vector::Absent { argument, labels }))
+    }
+
+    fn map(&mut self, at: usize, name: &str, argument: &Tree, bounds: &[&Tree]) -> Result<Node, ParseError> {
+        let argument = Box::new(self.vector(argument)?);
+        let bounds: Vec<Scalar> = bounds.iter().map(|bound| self.scalar(bound)).collect::<Result<_, _>>()?;
+        let function = match name {
+            "abs" => Some(MapFunction::Absolute),
+            "ceil" => Some(MapFunction::Ceiling),
+            "floor" => Some(MapFunction::Floor),
+            "clamp_min" => clamp(bounds, None, Some(f64::INFINITY)),
+            "clamp_max" => clamp(bounds, Some(f64::NEG_INFINITY), None),
+            _ => clamp(bounds, None, None),
         };
-        let argument = Box::new(self.vector(arguments[0])?);
-        let rest = arguments[1..].iter().map(|argument| self.scalar(argument)).collect::<Result<_, _>>()?;
-        let function = function(rest).ok_or_else(|| self.invalid(at, "wrong number of arguments"))?;
+        let function = function.ok_or_else(|| self.invalid(at, "wrong number of arguments"))?;
         Ok(Node::Vector(Vector::Map { function, argument }))
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's enum, not ours")]
     fn range(&mut self, tree: &Tree) -> Result<Range, ParseError> {
         match tree {
             Tree::MatrixSelector(matrix) => {
                 let Instant { selector, when } = self.instant(&matrix.vs)?;
+                self.places.mark("[");
                 Ok(Range { selector, when, length_millis: millis(matrix.range) })
             }
             // Says itself that a subquery is not supported, and where.
@@ -389,5 +403,117 @@ fn epoch_millis(at: SystemTime) -> i64 {
     match at.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => millis(since),
         Err(before) => -millis(before.duration()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::promql::{Expr, Scope, SeriesStore};
+    use crate::model::Timestamp;
+
+    /// Refusals as `place: message`, then the name they are about.
+    fn refusal(text: &str) -> (String, Option<String>) {
+        let error = Expr::parse(text).expect_err(text);
+        (error.to_string(), error.name)
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name_and_place() {
+        let cases = [
+            ("histogram_quantile(0.9, rate(x[5m]))", "1:1", "histogram_quantile"),
+            ("sum by (rate) (rate(x[5m])) > on () topk(3, x)", "1:37", "topk"),
+            ("1 +\n  label_replace(x, \"a\", \"\", \"b\", \"\")", "2:3", "label_replace"),
+            ("max_over_time(rate(x[5m])[1h:1m])", "1:26", "a subquery"),
+            ("x + fill(0) y", "1:3", "fill"),
+            ("x atan2 y", "1:3", "atan2"),
+            ("rate(x[5m+1m])", "1:10", "a calculated duration"),
+            ("rate(x[5m] smoothed)", "1:12", "smoothed"),
+            ("h </ 5", "1:3", "</"),
+            ("info(x, {data=~\".*\"})", "1:1", "info"),
+        ];
+        for (text, place, name) in cases {
+            let error = Expr::parse(text).expect_err(text);
+            assert_eq!(error.kind, ParseErrorKind::Unsupported, "{text}: {error}");
+            assert_eq!(
+                (error.place.to_string().as_str(), error.name.as_deref()),
+                (place, Some(name)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_where_it_is_wrong() {
+        let cases = [
+            ("", "1:1: the expression ends where an operand is expected"),
+            ("x +", "1:4: the expression ends where an operand is expected"),
+            ("sum(x", "1:6: the expression ends where `)` is expected"),
+            ("sum(x))", "1:7: unexpected `)`, expected an operator"),
+            ("x y", "1:3: unexpected `y`, expected an operator"),
+            ("x{a=b}", "1:5: unexpected `b`, expected a text in quotes"),
+            ("x{a}", "1:4: unexpected `}`, expected `=`, `!=`, `=~` or `!~`"),
+            ("x{a=\"1\" b=\"2\"}", "1:9: unexpected `b`, expected `,` or `}`"),
+            ("x[5m", "1:5: the expression ends where `]` is expected"),
+            ("x offset y", "1:10: unexpected `y`, expected a duration"),
+            ("sum by (a b) (x)", "1:11: unexpected `b`, expected `,` or `)`"),
+            ("rate(x)", "1:1: expected type matrix in call to function `rate`, got vector"),
+            ("1 + rtae(x[5m])", "1:5: there is no function `rtae`"),
+            ("1 > 2", "1:3: comparisons between scalars must use BOOL modifier"),
+            ("x + bool y", "1:5: bool modifier can only be used on comparison operators"),
+            ("x and 1", "1:3: set operator `and` not allowed in binary scalar expression"),
+            ("{a=~\".*\"}", "1:1: vector selector must contain at least one non-empty matcher"),
+            ("x[5m]", "1:1: a range selector is the argument of a function or nothing"),
+            ("sum(\"x\")", "1:1: expected type vector in aggregation expression, got string"),
+        ];
+        for (text, expected) in cases {
+            let error = Expr::parse(text).expect_err(text);
+            assert_eq!(error.to_string(), expected, "{text}");
+            assert_eq!(error.kind, ParseErrorKind::Invalid, "{text}");
+        }
+        assert!(refusal("x{a=~\"(\"}").0.contains("illegal regex"));
+    }
+
+    #[test]
+    fn a_small_stack_is_enough_for_the_deepest_expressions() {
+        let work = || {
+            let store = SeriesStore::new(crate::engine::promql::Limits::default());
+            let nested = |start: &str, end: &str, times: usize| {
+                format!("{}x{}", start.repeat(times), end.repeat(times))
+            };
+            for text in [
+                nested("abs(", ")", NESTING_MAX - 1),
+                nested("sum(", ")", NESTING_MAX - 1),
+                nested("-(", ")", NESTING_MAX / 2 - 1),
+                nested("", " + x", NESTING_MAX - 1),
+                nested("x > (", ")", NESTING_MAX / 2 - 1),
+            ] {
+                let expr = Expr::parse(&text).expect(&text);
+                assert!(expr.eval(&store, Timestamp::default(), Scope::All).is_ok(), "{text}");
+            }
+            for (start, end) in [("(", ")"), ("-", ""), ("abs(", ")"), ("", " or x"), ("x ^ ", "")] {
+                let error = Expr::parse(&nested(start, end, scan::OPERATORS_MAX)).unwrap_err();
+                assert_eq!(error.kind, ParseErrorKind::TooLarge, "{start}x{end}");
+            }
+        };
+        // Half of what a thread has, for a debug build.
+        std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn keywords_and_odd_names_are_names_where_prometheus_takes_them_for_names() {
+        for text in [
+            "sum",
+            "offset - 5",
+            "by + without",
+            "{\"my.metric\", \"label.name\"=\"x\"}",
+            ":rule:record",
+            "x{sum=\"1\", or=\"2\"}",
+            "sum by (\"a.b\", job,) (x)",
+            "SUM(x) BY (job)",
+            "x{a=~`\\d+`}",
+        ] {
+            Expr::parse(text).expect(text);
+        }
     }
 }

@@ -27,6 +27,11 @@ impl<'t> Places<'t> {
         Self { tokens: kept, next: 0 }
     }
 
+    /// The place of the next token.
+    pub(super) fn here(&self) -> usize {
+        self.tokens.get(self.next).map_or(0, |token| token.at)
+    }
+
     /// The place of the next selector: its name or its brace.
     pub(super) fn selector(&mut self, name: Option<&str>) -> usize {
         match name {

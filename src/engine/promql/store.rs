@@ -226,7 +226,8 @@ impl SeriesStore {
             series.trim(cut(now, series.keep_millis, lateness));
             series.shrink();
             self.room = self.room - before + series.capacity();
-            gone[slot] = series.samples().is_empty() && !std::mem::take(&mut self.is_fresh[slot]);
+            let was_fresh = std::mem::take(&mut self.is_fresh[slot]);
+            gone[slot] = series.samples().is_empty() && !was_fresh;
             count += usize::from(gone[slot]);
         }
         if count > 0 {
@@ -424,4 +425,200 @@ fn cut(newest: Timestamp, keep_millis: i64, lateness_millis: i64) -> i64 {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1_000)
+    }
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::new(pairs.iter().copied()).unwrap()
+    }
+
+    fn up(job: &str) -> Labels {
+        labels(&[("__name__", "up"), ("job", job)])
+    }
+
+    fn selected(store: &SeriesStore, text: &str) -> Vec<String> {
+        let expr = Expr::parse(text).unwrap();
+        let read = expr.reads().next().unwrap();
+        store.select(read.selector).map(|id| store.labels(id).unwrap().to_string()).collect()
+    }
+
+    #[test]
+    fn each_sample_is_told_what_became_of_it() {
+        let mut store = SeriesStore::new(Limits::default());
+        let id = store.series(&up("a")).unwrap();
+        let cases = [
+            (10, 1.0, Appended::Stored),
+            (10, 1.0, Appended::Duplicate),
+            (10, 2.0, Appended::Conflict),
+            (14, 3.0, Appended::Stored),
+            (9, 4.0, Appended::StoredLate),
+            (9, 4.0, Appended::Duplicate),
+            (8, 5.0, Appended::TooOld),
+            (15, f64::NAN, Appended::Stored),
+            (15, -f64::NAN, Appended::Duplicate),
+            (15, crate::engine::promql::STALE, Appended::Conflict),
+        ];
+        for (seconds, value, expected) in cases {
+            assert_eq!(store.append(id, at(seconds), value), expected, "{value} at {seconds}");
+        }
+        let times: Vec<_> = store.samples(id, at(0), at(99)).iter().map(|(at, _)| *at).collect();
+        assert_eq!(times, [at(9), at(10), at(14), at(15)]);
+        assert_eq!(store.samples(id, at(0), at(10))[1], (at(10), 1.0));
+        let expected = Counters {
+            stored: 3,
+            stored_late: 1,
+            duplicates: 3,
+            conflicts: 2,
+            too_old: 1,
+            ..Counters::default()
+        };
+        assert_eq!(store.counters(), expected);
+    }
+
+    #[test]
+    fn samples_are_kept_for_the_window_and_not_much_longer() {
+        let mut store = SeriesStore::new(Limits::default());
+        store.watch(&Expr::parse("rate(up[10m]) > 0").unwrap());
+        let id = store.series(&up("a")).unwrap();
+        for seconds in 0..100_000 {
+            store.append(id, at(seconds), 1.0);
+            let newest = store.samples(id, at(seconds - 605), at(seconds)).len();
+            assert_eq!(newest, usize::try_from(seconds + 1).unwrap().min(605));
+        }
+        assert!(store.room() < 605 * 2, "{}", store.room());
+        assert_eq!(store.evicted_until(), None);
+    }
+
+    #[test]
+    fn retention_is_by_metric_where_the_metric_is_named() {
+        let mut store = SeriesStore::new(Limits::default());
+        let (long, short) = (labels(&[("__name__", "long")]), labels(&[("__name__", "short")]));
+        let ids = [&long, &short].map(|labels| store.series(labels).unwrap());
+        store.watch(&Expr::parse("increase(long[1h])").unwrap());
+        for id in ids {
+            for seconds in 0..10_000 {
+                store.append(id, at(seconds), 0.0);
+            }
+        }
+        let kept = ids.map(|id| store.samples(id, at(-1), at(10_000)).len());
+        assert!(kept[0] >= 3_600 && kept[1] < 700, "{kept:?}");
+        store.watch(&Expr::parse("increase({job=\"a\"}[2h])").unwrap());
+        for seconds in 10_000..20_000 {
+            store.append(ids[1], at(seconds), 0.0);
+        }
+        assert!(store.samples(ids[1], at(0), at(20_000)).len() >= 7_200);
+    }
+
+    #[test]
+    fn a_full_store_drops_what_is_oldest_and_says_so() {
+        let mut store = SeriesStore::new(Limits { samples: 100, ..Limits::default() });
+        let ids: Vec<_> = (0..20).map(|n| store.series(&up(&n.to_string())).unwrap()).collect();
+        let mut refused = 0;
+        for seconds in 0..50 {
+            for &id in &ids {
+                refused += u64::from(store.append(id, at(seconds), 0.0) == Appended::Full);
+            }
+        }
+        assert!(store.room() <= 100, "{}", store.room());
+        let counters = store.counters();
+        assert!(counters.evicted > 0 && refused > 0);
+        assert_eq!(counters.refused, refused);
+        assert!(store.evicted_until().is_some_and(|until| until > at(30)));
+        assert_eq!(store.samples(ids[0], at(48), at(49)).len(), 1);
+    }
+
+    #[test]
+    fn too_many_series_are_refused_and_the_others_go_on() {
+        let mut store = SeriesStore::new(Limits { series: 2, ..Limits::default() });
+        let first = store.series(&up("a")).unwrap();
+        store.series(&up("b")).unwrap();
+        assert_eq!(store.series(&up("c")), Err(StoreFull { limit: 2 }));
+        assert_eq!(store.series(&up("a")), Ok(first));
+        assert_eq!(store.append(first, at(1), 1.0), Appended::Stored);
+        assert_eq!(store.counters().series_refused, 1);
+    }
+
+    #[test]
+    fn an_idle_series_is_forgotten_and_its_id_is_not_used_again() {
+        let mut store = SeriesStore::new(Limits::default());
+        let [old, new] = ["old", "new"].map(|job| store.series(&up(job)).unwrap());
+        store.append(old, at(0), 1.0);
+        assert_eq!(store.forget_idle(at(304)), 0);
+        // `new` has had its first chance by now.
+        assert_eq!(store.forget_idle(at(306)), 2);
+        assert!(store.is_empty() && store.room() == 0);
+        let other = store.series(&up("other")).unwrap();
+        assert!(other != old && other != new);
+        assert_eq!(store.append(old, at(400), 1.0), Appended::Forgotten);
+        assert_eq!((store.labels(old), store.samples(old, at(0), at(999))), (None, [].as_slice()));
+        assert_eq!(store.labels(other), Some(&up("other")));
+        assert_eq!(selected(&store, "up"), ["up{job=\"other\"}"]);
+    }
+
+    #[test]
+    fn selectors_find_series_by_every_kind_of_matcher() {
+        let mut store = SeriesStore::new(Limits::default());
+        for job in ["c", "a", "b"] {
+            store.series(&up(job)).unwrap();
+        }
+        store.series(&labels(&[("__name__", "down"), ("job", "a")])).unwrap();
+        store.series(&labels(&[("job", "a"), ("Zone", "1")])).unwrap();
+        let (a, b, c) = ("up{job=\"a\"}", "up{job=\"b\"}", "up{job=\"c\"}");
+        let cases = [
+            ("up", vec![a, b, c]),
+            ("up{job=\"b\"}", vec![b]),
+            ("up{job!=\"b\"}", vec![a, c]),
+            ("up{job=~\"a|c|x\"}", vec![a, c]),
+            ("up{job=~\"[bc]\"}", vec![b, c]),
+            ("up{job!~\"a|b\"}", vec![c]),
+            ("up{zone=\"\"}", vec![a, b, c]),
+            ("up{zone!=\"\"}", vec![]),
+            ("{__name__=~\"up|down\", job=\"a\"}", vec!["down{job=\"a\"}", a]),
+            ("{job=\"a\"}", vec!["{Zone=\"1\",job=\"a\"}", "down{job=\"a\"}", a]),
+            ("{__name__=~\".+n\"}", vec!["down{job=\"a\"}"]),
+            ("{__name__!=\"up\", Zone=\"\", job!=\"\"}", vec!["down{job=\"a\"}"]),
+            ("missing", vec![]),
+        ];
+        for (text, expected) in &cases {
+            assert_eq!(selected(&store, text), *expected, "{text}");
+        }
+        // The same, kept ready, and with a series that comes later.
+        cases.iter().for_each(|(text, _)| store.watch(&Expr::parse(text).unwrap()));
+        for (text, expected) in &cases {
+            assert_eq!(selected(&store, text), *expected, "{text}");
+        }
+        store.series(&up("bb")).unwrap();
+        assert_eq!(selected(&store, "up{job!=\"b\"}"), [a, "up{job=\"bb\"}", c]);
+        store.unwatch_all();
+        assert_eq!(selected(&store, "up{job!=\"b\"}"), [a, "up{job=\"bb\"}", c]);
+    }
+
+    #[test]
+    fn an_export_is_in_order_and_reads_back() {
+        let mut store = SeriesStore::new(Limits::default());
+        for job in ["c", "a", "empty", "b"] {
+            let id = store.series(&up(job)).unwrap();
+            for seconds in (0..5).filter(|_| job != "empty") {
+                store.append(id, at(seconds), seconds as f64);
+            }
+        }
+        let exported: Vec<_> =
+            store.export().map(|(labels, samples)| (labels.clone(), samples.to_vec())).collect();
+        assert_eq!(
+            exported.iter().map(|(labels, _)| labels).collect::<Vec<_>>(),
+            [&up("a"), &up("b"), &up("c")]
+        );
+        let mut copy = SeriesStore::new(Limits::default());
+        for (labels, samples) in &exported {
+            copy.import(labels, samples).unwrap();
+        }
+        assert!(copy.export().eq(store.export()));
+    }
 }

@@ -96,9 +96,9 @@ impl Knowledge {
         for incident in self.newest(limit)? {
             let rows = self.rows_of(&incident)?;
             let newest = rows.iter().rev().flat_map(|row| &row.batch.entries).find_map(Entry::as_incident);
-            let cause = rows.iter().rev().flat_map(|row| &row.batch.entries).find_map(|entry| match entry {
-                Entry::Analysis(analysis) => analysis.causes.first().cloned(),
-                _other => None,
+            let cause = rows.iter().rev().flat_map(|row| &row.batch.entries).find_map(|entry| {
+                let Entry::Analysis(analysis) = entry else { return None };
+                analysis.causes.first().cloned()
             });
             let plans =
                 rows.iter().flat_map(|row| &row.batch.entries).filter(|it| matches!(it, Entry::Plan(_)));
@@ -127,17 +127,15 @@ impl Knowledge {
             let entries: Vec<&Entry> = rows.iter().flat_map(|row| &row.batch.entries).collect();
             for entry in entries.iter().rev() {
                 if let Entry::Plan(plan) = entry {
-                    let verdict = entries.iter().find_map(|entry| match entry {
-                        Entry::Verdict(verdict) if verdict.plan == plan.id => Some(verdict.kind.as_str()),
-                        _other => None,
+                    let verdict = entries.iter().find_map(|entry| {
+                        let Entry::Verdict(verdict) = entry else { return None };
+                        (verdict.plan == plan.id).then(|| verdict.kind.as_str())
                     });
-                    let end = entries.iter().find_map(|entry| match entry {
-                        Entry::Admission(crate::model::Admission::Release(release))
-                            if release.plan == plan.id =>
-                        {
-                            Some(release.end.as_str())
-                        }
-                        _other => None,
+                    let end = entries.iter().find_map(|entry| {
+                        let Entry::Admission(crate::model::Admission::Release(release)) = entry else {
+                            return None;
+                        };
+                        (release.plan == plan.id).then(|| release.end.as_str())
                     });
                     listed.push(json!({
                         "id": plan.id.to_string(),

@@ -26,10 +26,11 @@ pub(super) fn remember(store: &Store, change: &mut Change, record: &Record) -> R
     for (index, entry) in record.batch.entries.iter().enumerate() {
         remember_entry(store, change, record, index, entry)?;
         // Copies for subscribers say nothing new.
-        if let (Topic::Analyses(_), Some(incident)) = (record.topic, entry.as_incident()) {
-            if incident.rev == 1 && first_seen(store, change, record, incident.id)? {
-                added += 1;
-            }
+        if let (Topic::Analyses(_), Some(incident)) = (record.topic, entry.as_incident())
+            && incident.rev == 1
+            && first_seen(store, change, record, incident.id)?
+        {
+            added += 1;
         }
     }
     if added > 0 {

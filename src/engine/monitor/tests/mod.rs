@@ -71,7 +71,7 @@ pub(super) struct World {
     pub(super) answers: bool,
     sequences: BTreeMap<(String, u32), u64>,
     /// Tables that were sent.
-    tables: BTreeMap<u64, ()>,
+    tables: std::collections::BTreeSet<u64>,
 }
 
 impl World {
@@ -89,7 +89,7 @@ impl World {
             asked: Vec::new(),
             answers: true,
             sequences: BTreeMap::new(),
-            tables: BTreeMap::new(),
+            tables: std::collections::BTreeSet::new(),
         }
     }
 
@@ -183,7 +183,7 @@ impl World {
 
     pub(super) fn send_table(&mut self, series: &[Labels]) -> SeriesTable {
         let table = SeriesTable::new(series.to_vec());
-        if self.tables.insert(table.hash.0, ()).is_none() {
+        if self.tables.insert(table.hash.0) {
             self.handle(Input::Table(table.clone()));
         }
         table

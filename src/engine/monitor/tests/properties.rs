@@ -91,7 +91,7 @@ impl World {
         cuts.extend([(0, false), (rows.len(), false)]);
         cuts.sort_unstable();
         cuts.dedup_by_key(|(cut, _)| *cut);
-        let parts = cuts.len() as u16 - 1;
+        let parts = u16::try_from(cuts.len()).unwrap() - 1;
         let mut before = Vec::new();
         for (part, pair) in (0..).zip(cuts.windows(2)) {
             let scrape = instant.is_scrape.then_some(ScrapePart { part, parts });
@@ -133,7 +133,7 @@ proptest! {
                 world.play(instant, is_cut);
                 stories.push(world.sorted_story());
             }
-            world.run_until(world.now + Duration::from_secs(600));
+            world.run_until(world.now + Duration::from_mins(10));
             stories.push(world.sorted_story());
             stories
         };

@@ -1,0 +1,9 @@
+//! A playbook.
+#![no_main]
+
+use homeostat::wire::files;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let _ = files::parse_playbook("fuzz.yaml", text).map_err(|error| error.to_string());
+});
