@@ -1,14 +1,19 @@
-//! The demo's worker as real processes under its real supervisor.
+//! The demo's worker as real processes under its real supervisor, and the bundle that the demo applies.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use homeostat::config;
 use homeostat::demo::{Fault, Supervisor, SupervisorOptions, worker};
-use homeostat::model::{Sample, Timestamp};
+use homeostat::engine::Configuration;
+use homeostat::model::{Entry, Generation, Plan, Sample, Timestamp};
+use homeostat::role::replay::Replay;
 use serde_json::Value;
 
 const MIB: f64 = 1_048_576.0;
@@ -22,6 +27,10 @@ impl Readings {
         let readings = self.0.lock().unwrap();
         let reading = readings.last()?;
         reading.iter().find(|sample| sample.series.metric_name() == Some(metric)).map(|sample| sample.value)
+    }
+
+    fn all(&self) -> Vec<Vec<Sample>> {
+        self.0.lock().unwrap().clone()
     }
 
     fn resident(&self) -> f64 {
@@ -173,4 +182,69 @@ fn a_worker_whose_stdin_closes_ends_by_itself() {
     assert!(line.contains("\"resident\""), "{line}");
     drop(worker.stdin.take());
     assert!(worker.wait().unwrap().success());
+}
+
+fn bundle() -> Configuration {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/demo");
+    let loaded = config::load(&config::read_bundle(&folder).unwrap(), Generation(1));
+    assert!(loaded.refused.is_empty(), "{:#?}", loaded.refused);
+    loaded.configuration
+}
+
+#[test]
+fn the_bundle_refers_to_nothing_that_is_not_there() {
+    let bundle = bundle();
+    let names: BTreeSet<_> = bundle.playbooks.iter().map(|playbook| playbook.name.clone()).collect();
+    assert_eq!(names, bundle.charter.armed);
+    let causes: BTreeSet<_> = bundle.causes.iter().map(|cause| cause.name.clone()).collect();
+    let answers = bundle.playbooks.iter().flat_map(|playbook| &playbook.answers);
+    assert_eq!(answers.map(|answer| answer.cause.clone()).collect::<BTreeSet<_>>(), causes);
+    let alerts: BTreeSet<_> =
+        bundle.groups.iter().flat_map(|group| &group.rules).map(|rule| rule.name.alert.as_ref()).collect();
+    let symptoms = bundle.causes.iter().flat_map(|cause| &cause.symptoms);
+    assert_eq!(
+        symptoms.filter_map(|symptom| symptom.matches.get("alertname")).collect::<BTreeSet<_>>(),
+        alerts
+    );
+}
+
+/// The plans that the loop makes from these readings, under the demo's bundle.
+fn plans(readings: &[Vec<Sample>]) -> Vec<Arc<Plan>> {
+    let mut replay = Replay::new(bundle(), readings[0][0].at);
+    readings.iter().flatten().for_each(|sample| replay.push(sample.clone()));
+    replay.finish();
+    let news = replay.news();
+    let entries = news.iter().flat_map(|record| &record.batch.entries);
+    entries
+        .filter_map(|entry| if let Entry::Plan(plan) = entry { Some(Arc::clone(plan)) } else { None })
+        .collect()
+}
+
+#[tokio::test]
+async fn each_failure_gets_the_playbook_that_answers_it_and_a_healthy_worker_gets_none() {
+    let (supervisor, readings) = supervisor(worker::Options::default()).await;
+    let count = || readings.all().len();
+    readings.until("it has run for a while", |_| count() > 60).await;
+    assert!(plans(&readings.all()).is_empty());
+
+    supervisor.inject(Fault::Leak).await.unwrap();
+    readings.until("it has grown", |now| now.resident() > 200.0 * MIB).await;
+    supervisor.handle("restart", b"", None, None).await.unwrap();
+    let restarted = count();
+    readings.until("the restart is over for every rule", |_| count() > restarted + 80).await;
+    let found = plans(&readings.all());
+    let told = |plan: &Plan| format!("{} answers {}", plan.playbook, plan.cause);
+    assert_eq!(
+        found.iter().map(|plan| told(plan)).collect::<Vec<_>>(),
+        ["restart-worker answers memory_leak"]
+    );
+
+    supervisor.inject(Fault::LostIndex).await.unwrap();
+    let served = |now: &Readings| now.latest("worker_requests_total").unwrap_or(0.0);
+    let before = served(&readings);
+    readings.until("it has been slow for a while", |now| served(now) > before + 12.0).await;
+    let found = plans(&readings.all());
+    let expected = ["restart-worker answers memory_leak", "raise-cache answers index_degraded"];
+    assert_eq!(found.iter().map(|plan| told(plan)).collect::<Vec<_>>(), expected);
+    supervisor.stop().await;
 }

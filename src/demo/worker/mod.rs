@@ -139,24 +139,24 @@ pub enum Ended {
 }
 
 /// Works until there is a reason to end. Orders come as lines on `orders`, readings go as lines to `readings`.
+///
+/// The threads at the streams are not joined: they end with their stream, or with the process. A stream that is stuck
+/// does not keep the worker from ending.
 pub fn run(
     options: &Options,
     time: &Time,
     orders: impl BufRead + Send + 'static,
-    readings: impl Write + Send,
+    readings: impl Write + Send + 'static,
 ) -> io::Result<Ended> {
     let (sender, receiver) = sync_channel(ORDERS_QUEUED_MAX);
-    // Not joined: it ends with its stream, or with the process.
     thread::Builder::new().name("orders".into()).spawn(move || read_orders(orders, &sender))?;
     let mut worker = Worker::new(options, time);
-    let shared = Arc::clone(&worker.shared);
-    thread::scope(|scope| {
-        let reporter = thread::Builder::new().name("readings".into());
-        reporter.spawn_scoped(scope, || report(options, time, &shared, readings))?;
-        let ended = worker.work(&receiver);
-        shared.over.store(true, Ordering::Relaxed);
-        Ok(ended)
-    })
+    let (shared, every, clock) = (Arc::clone(&worker.shared), options.report_every, time.clone());
+    let report = move || report(every, &clock, &shared, readings);
+    thread::Builder::new().name("readings".into()).spawn(report)?;
+    let ended = worker.work(&receiver);
+    worker.shared.over.store(true, Ordering::Relaxed);
+    Ok(ended)
 }
 
 /// What the reporter reads of the worker.
@@ -296,7 +296,7 @@ fn read_orders(orders: impl BufRead, sender: &SyncSender<Order>) {
 }
 
 /// Says how the worker is until it is over, and that it is over once nobody reads any more.
-fn report(options: &Options, time: &Time, shared: &Shared, mut readings: impl Write) {
+fn report(every: Duration, time: &Time, shared: &Shared, mut readings: impl Write) {
     let mut memory = Memory::new();
     while !shared.over.load(Ordering::Relaxed) {
         let (now, resident) = ((time.elapsed)(), memory.resident());
@@ -316,7 +316,7 @@ fn report(options: &Options, time: &Time, shared: &Shared, mut readings: impl Wr
                 shared.over.store(true, Ordering::Relaxed);
             }
         }
-        thread::sleep(options.report_every);
+        thread::sleep(every);
     }
 }
 
