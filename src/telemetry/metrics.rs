@@ -195,6 +195,7 @@ pub fn monitor_counters(counters: &Counters) {
         ("duplicate", counters.samples_duplicate),
         ("conflicting", counters.samples_conflicting),
         ("too_late", counters.samples_too_late),
+        ("out_of_time", counters.samples_out_of_time),
         ("refused", counters.samples_refused),
     ];
     for (result, count) in samples {

@@ -23,6 +23,8 @@ pub struct Counters {
     pub samples_conflicting: u64,
     /// Samples too late to be taken.
     pub samples_too_late: u64,
+    /// Samples from further in the future than clocks are off, or from before 1970.
+    pub samples_out_of_time: u64,
     /// Samples refused because the store was full.
     pub samples_refused: u64,
     /// Samples dropped before their time because the store was full.

@@ -48,6 +48,9 @@ impl Drafts {
 
     /// Takes out the revisions of episodes that the ledger has already.
     pub(super) fn drop_known(&mut self, fold: &Fold) -> Vec<(EpisodeId, u32)> {
+        if self.violations.is_empty() {
+            return Vec::new();
+        }
         let is_known = |violation: &Violation| {
             let known = fold.episodes.get(violation.episode);
             known.is_some_and(|known| known.violation.rev >= violation.rev)
@@ -61,6 +64,9 @@ impl Drafts {
     /// Everything by topic, in an order that does not depend on the order it was decided in.
     pub(super) fn take(&mut self) -> Vec<(Topic, Vec<Entry>)> {
         let mut batches = Vec::new();
+        if self.violations.is_empty() && self.verdicts.is_empty() && self.reports.is_empty() {
+            return batches;
+        }
         let mut violations = std::mem::take(&mut self.violations);
         violations.sort_by(|one, other| {
             let by_time = one.at.cmp(&other.at).then_with(|| one.rule.cmp(&other.rule));

@@ -2,9 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::deadlines::{JOIN_WAIT, event_time};
+use super::evaluation::Evaluation;
 use super::intake::EXTERNAL_GROUP;
+use super::live::earliest;
+use super::phases::{Course, Stage};
+use super::producers::{ProducerId, Producers};
 use crate::model::{EpisodeId, Labels, Phase, RuleName, Timestamp, Violation};
+
+/// How long after its newest revision an episode is left alone that nobody has found again: the ledger may be half read,
+/// and the samples of that time may not be in.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was decided last about an episode.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +46,8 @@ impl Episodes {
     pub(super) fn decided(&mut self, violation: &Violation) {
         let is_over = violation.phase == Phase::Resolved;
         self.ours.insert(violation.episode, Decided { rev: violation.rev, is_over });
-        if let Some(orphan) = self.orphans.get(&key(violation))
-            && orphan.violation.episode == violation.episode
-        {
+        let orphan = self.orphans.get(&key(violation));
+        if orphan.is_some_and(|orphan| orphan.violation.episode == violation.episode) {
             self.orphans.remove(&key(violation));
         }
     }
@@ -114,6 +123,82 @@ impl Episodes {
 
     pub(super) fn has_orphans(&self) -> bool {
         !self.orphans.is_empty()
+    }
+}
+
+impl Evaluation {
+    /// Takes in what the ledger says of an episode.
+    pub(super) fn learn(&mut self, violation: &Arc<Violation>, stored_at: Timestamp) {
+        if self.episodes.learn(violation, stored_at) {
+            for rule in self.rules.iter().filter(|rule| rule.spec.name == violation.rule) {
+                let place = rule.state.violations.get(&violation.labels);
+                let live = place.and_then(|place| self.lives.get_mut(*place));
+                if let Some(live) = live.filter(|live| live.episode == violation.episode) {
+                    live.contradicted = Some(violation.at);
+                }
+            }
+        }
+        if self.episodes.has_orphans() {
+            self.orphans_at = Some(Timestamp::MIN);
+        }
+    }
+
+    /// Ends the episodes of the ledger that no rule has found again, once that is known for sure.
+    pub(super) fn settle_orphans(&mut self, producers: &Producers, now: Timestamp) {
+        let (Some(since), Some(at)) = (self.observed_since, self.orphans_at) else { return };
+        if at > now {
+            return;
+        }
+        self.orphans_at = None;
+        let mut rules: BTreeMap<&RuleName, Vec<u32>> = BTreeMap::new();
+        for (rule, place) in self.rules.iter().zip(0..) {
+            rules.entry(&rule.spec.name).or_default().push(place);
+        }
+        let mut found_again = Vec::new();
+        let mut over = Vec::new();
+        for Orphan { violation: orphan, stored_at } in self.episodes.orphans() {
+            let places = rules.get(&orphan.rule).map_or(&[][..], Vec::as_slice);
+            let known = || places.iter().filter_map(|place| self.rules.get(*place as usize));
+            let live = known().find_map(|rule| rule.state.violations.get(&orphan.labels));
+            let found = live.and_then(|place| Some((*place, self.lives.get(*place)?)));
+            if found.is_some_and(|(_, live)| live.episode == orphan.episode) {
+                // It takes the same course once more, and has not come to where the ledger is.
+                self.orphans_at = earliest(self.orphans_at, Some(now + ORPHAN_PATIENCE));
+                continue;
+            }
+            if let Some((place, _)) = found.filter(|(_, live)| live.course.stage == Stage::Pending) {
+                found_again.push((place, Arc::clone(orphan)));
+                continue;
+            }
+            let window = known().map(|rule| rule.window).max();
+            let complete_at = since + window.map_or(ORPHAN_PATIENCE, |window| window + JOIN_WAIT);
+            // After a checkpoint the ledger is ahead of the samples.
+            let known_at = complete_at.max(*stored_at + ORPHAN_PATIENCE);
+            let is_known = known_at <= now && (self.heard || window.is_none());
+            if is_known && self.is_configured {
+                over.push(Arc::clone(orphan));
+            } else if known_at > now {
+                self.orphans_at = earliest(self.orphans_at, Some(known_at));
+            }
+        }
+        for (place, orphan) in found_again {
+            self.adopt(place, &orphan);
+        }
+        for orphan in over {
+            let at = event_time(producers, ProducerId::NOBODY, now).max(orphan.at);
+            let resolved = Violation { rev: orphan.rev + 1, phase: Phase::Resolved, at, ..(*orphan).clone() };
+            self.episodes.decided(&resolved);
+            self.drafts.violations.push(resolved);
+        }
+    }
+
+    fn adopt(&mut self, place: u32, orphan: &Violation) {
+        let Some(live) = self.lives.get_mut(place) else { return };
+        let at = live.course.evaluated_at;
+        if let Some(found) = self.episodes.claim(&orphan.rule, &orphan.labels, at) {
+            live.course = Course::firing(found.since, found.rev, at, live.course.value);
+            live.episode = found.episode;
+        }
     }
 }
 

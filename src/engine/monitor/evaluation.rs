@@ -41,8 +41,8 @@ pub(super) struct Evaluation {
     pub(super) is_configured: bool,
     /// When to look after episodes of the ledger that no rule has found again.
     pub(super) orphans_at: Option<Timestamp>,
-    pub(super) frame_serial: u64,
-    pub(super) evaluation_serial: u64,
+    pub(super) frame_number: u64,
+    pub(super) round: u64,
     /// Series with a new sample of the same time, for rules that are evaluated for them alone: binding and place.
     batch: Vec<(usize, u32)>,
 }
@@ -56,8 +56,8 @@ pub(super) struct Arrived<'a> {
     pub(super) now: Timestamp,
     /// The scrape they are a part of.
     pub(super) scrape: Option<ScrapeKey>,
-    /// The oldest of them.
-    pub(super) oldest: Timestamp,
+    /// The oldest and the newest of them.
+    pub(super) span: (Timestamp, Timestamp),
 }
 
 impl Arrived<'_> {
@@ -89,8 +89,8 @@ impl Evaluation {
             heard: false,
             is_configured: false,
             orphans_at: None,
-            frame_serial: 0,
-            evaluation_serial: 0,
+            frame_number: 0,
+            round: 0,
             batch: Vec::new(),
         }
     }
@@ -101,17 +101,16 @@ impl Evaluation {
     }
 
     fn intern_one(&mut self, labels: &Labels) -> u32 {
-        if let Ok(id) = self.store.series(labels) {
-            self.index.place(id, labels, &self.rules)
-        } else {
+        let Ok(id) = self.store.series(labels) else {
             self.counters.series_refused += 1;
-            REFUSED
-        }
+            return REFUSED;
+        };
+        self.index.place(id, labels, &self.rules)
     }
 
     /// Takes in the rows of a frame, in their order.
     pub(super) fn take_rows(&mut self, arrived: Arrived<'_>, frame: &Frame, table: &mut Table) {
-        self.frame_serial += 1;
+        self.frame_number += 1;
         let mut batch_at = Timestamp::MIN;
         for row in &frame.rows {
             let place = table.places.get(usize::from(row.series)).copied().unwrap_or(REFUSED);
@@ -152,7 +151,7 @@ impl Evaluation {
                 Path::Joined => self.want(arrived, binding.rule, row.at),
                 Path::Grid { group } => {
                     let lane = (arrived.from, arrived.bucket);
-                    self.grids[group as usize].touch(self.frame_serial, lane, arrived.oldest);
+                    self.grids[group as usize].touch(self.frame_number, lane, arrived.span);
                 }
             }
         }
@@ -292,10 +291,10 @@ impl Evaluation {
     #[inline]
     fn want(&mut self, arrived: Arrived<'_>, rule: u32, at: Timestamp) {
         let state = &mut self.rules[rule as usize].state;
-        if state.wanted == (self.frame_serial, at) {
+        if state.wanted == (self.frame_number, at) {
             return;
         }
-        state.wanted = (self.frame_serial, at);
+        state.wanted = (self.frame_number, at);
         if state.read_at < at {
             state.read_at = at;
             state.producer = arrived.from;

@@ -27,30 +27,43 @@ pub(super) struct Grid {
     pub(super) has_begun: bool,
     /// The frame that was looked at last.
     mark: u64,
+    /// Whether samples behind the next point have come since the points were last looked at.
+    may_pass: bool,
+    /// When the next point is evaluated at the latest, going by the lags when that was last looked at.
+    due_at: Timestamp,
 }
 
 impl Grid {
     pub(super) fn new(group: GridGroup) -> Self {
-        Self { group, next: None, lanes: BTreeSet::new(), has_begun: false, mark: 0 }
+        Self {
+            group,
+            next: None,
+            lanes: BTreeSet::new(),
+            has_begun: false,
+            mark: 0,
+            may_pass: false,
+            due_at: Timestamp::MIN,
+        }
     }
 
     /// A frame has a sample that the group reads.
     #[inline]
-    pub(super) fn touch(&mut self, frame: u64, lane: LaneKey, oldest: Timestamp) {
+    pub(super) fn touch(&mut self, frame: u64, lane: LaneKey, span: (Timestamp, Timestamp)) {
         if self.mark != frame {
             self.mark = frame;
-            self.touch_first(lane, oldest);
+            self.touch_first(lane, span);
         }
     }
 
     #[cold]
-    fn touch_first(&mut self, lane: LaneKey, oldest: Timestamp) {
+    fn touch_first(&mut self, lane: LaneKey, (oldest, newest): (Timestamp, Timestamp)) {
         if !self.has_begun {
             // Points before the first samples have nothing to say; samples may be older than we are.
             let first = self.point_from(oldest);
             self.next = Some(self.next.map_or(first, |next| next.min(first)));
         }
         self.lanes.insert(lane);
+        self.may_pass |= self.next.is_none_or(|next| newest > next);
     }
 
     /// The first point that is not before `at`.
@@ -86,6 +99,9 @@ impl Evaluation {
         for place in 0..self.grids.len() {
             let since = self.observed_since.unwrap_or(now);
             let grid = &mut self.grids[place];
+            if !std::mem::take(&mut grid.may_pass) && grid.due_at > now {
+                continue;
+            }
             let mut next = *grid.next.get_or_insert_with(|| {
                 let step = i64::try_from(grid.group.interval.as_millis()).unwrap_or(i64::MAX);
                 let over = since.as_millis().rem_euclid(step);
@@ -101,18 +117,15 @@ impl Evaluation {
                 let grid = &mut self.grids[place];
                 grid.has_begun |= !grid.lanes.is_empty();
             }
-            self.grids[place].next = Some(next);
+            let grid = &mut self.grids[place];
+            grid.next = Some(next);
+            grid.due_at = grid.wall(producers, next);
         }
     }
 
     /// When the next point is due, at the latest.
-    pub(super) fn next_grid_point(&self, producers: &Producers, now: Timestamp) -> Option<Timestamp> {
-        let points = self.grids.iter().filter_map(|grid| {
-            let point = grid.next?;
-            let by_samples = grid.watermark(producers).is_some_and(|watermark| watermark >= point);
-            Some(if by_samples { now } else { grid.wall(producers, point) })
-        });
-        points.min()
+    pub(super) fn next_grid_point(&self, now: Timestamp) -> Option<Timestamp> {
+        self.grids.iter().map(|grid| if grid.may_pass { now } else { grid.due_at }).min()
     }
 
     fn skip_what_is_too_far_behind(

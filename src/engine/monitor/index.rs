@@ -99,18 +99,15 @@ impl Index {
         }
         for place in 0..self.entries.len() {
             let id = self.entries[place].id;
+            let (mut from, mut until) = (0, 0);
             if let Some(labels) = store.labels(id) {
-                let (from, until) = self.bind(labels, rules);
-                let producer = self.entries[place].producer;
-                self.entries[place] = Entry { id, from, until, producer };
-            } else {
-                // A place that is free already has no id of its own any more.
-                if self.places.remove(&id).is_some() {
-                    self.free.push(place_of(place));
-                }
-                let entry = &mut self.entries[place];
-                (entry.from, entry.until) = (0, 0);
+                (from, until) = self.bind(labels, rules);
+            } else if self.places.remove(&id).is_some() {
+                // A place that was free already had no id of its own any more.
+                self.free.push(place_of(place));
             }
+            let entry = &mut self.entries[place];
+            (entry.from, entry.until) = (from, until);
         }
     }
 

@@ -17,6 +17,9 @@ const ANNOTATIONS_MAX: usize = 32;
 /// All annotations of a violation together, in bytes: 256 of them in a batch stay under the server's payload.
 const ANNOTATION_BYTES_MAX: usize = 2_048;
 
+/// Violations from outside that fire at once: five monitoring systems at the limit of one rule of ours.
+const FIRING_MAX: usize = 50_000;
+
 /// What is to become of a violation from outside.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Recording {
@@ -80,6 +83,11 @@ impl External {
         let firing = self.firing.get(&found.labels);
         let recorded = match (found.phase, firing) {
             (Phase::Firing, Some(_)) | (Phase::Resolved, None) => return Recording::Nothing,
+            (Phase::Firing, None) if self.firing.len() >= FIRING_MAX => {
+                return Recording::Refuse(format!(
+                    "{FIRING_MAX} violations from outside fire, more are not taken"
+                ));
+            }
             (Phase::Firing, None) => {
                 let causes =
                     (RuleName { group: EXTERNAL_GROUP.into(), alert: found.rule.alert }, found.since);
@@ -207,7 +215,7 @@ mod tests {
         for (case, cause) in cases {
             match External::default().record("cell", &Fold::default(), case) {
                 Recording::Refuse(text) => assert!(text.contains(cause), "{text}"),
-                other @ (Recording::Record(_) | Recording::Nothing | Recording::Later) => panic!("{other:?}"),
+                Recording::Record(_) | Recording::Nothing | Recording::Later => panic!("expected {cause}"),
             }
         }
     }

@@ -20,8 +20,9 @@ impl Evaluation {
         self.catch_up(producers, rule, just_before(at));
         self.evaluate_all(producers, rule, at);
         let known = &mut self.rules[rule as usize];
-        let read_at = known.state.read_at.min(at);
-        known.state.expires_at = (read_at > Timestamp::MIN).then(|| read_at + known.window);
+        let expires_at = known.state.read_at.min(at) + known.window;
+        // Later, where the evaluation waits for more to be known.
+        known.state.expires_at = known.state.expires_at.max(Some(expires_at));
         self.await_expiry(producers, rule);
     }
 
@@ -68,12 +69,12 @@ impl Evaluation {
     /// Evaluates a rule for all series.
     pub(super) fn evaluate_all(&mut self, producers: &Producers, rule: u32, at: Timestamp) {
         self.counters.evaluations += 1;
-        self.evaluation_serial += 1;
+        self.round += 1;
         let known = &mut self.rules[rule as usize];
         known.state.evaluated_at = known.state.evaluated_at.max(at);
         let value = known.expr.eval(&self.store, at, Scope::All);
         let elements = match value {
-            Ok(_) if !self.is_observed(rule, at) => Vec::new(),
+            Ok(_) if !self.is_observed(rule, at) => return self.await_observation(rule, at),
             Ok(Value::Vector(elements)) => elements,
             Ok(Value::Scalar(value)) => vec![Element { labels: Labels::empty(), value }],
             Ok(Value::Text(_)) => return self.skip(rule, at, "its value is a text"),
@@ -99,7 +100,7 @@ impl Evaluation {
         let contradicted = place.and_then(|place| self.lives.get(place)?.contradicted);
         if let Some(place) = place.filter(|_| contradicted.is_none_or(|over_at| over_at >= at)) {
             let Some(live) = self.lives.get_mut(place) else { return };
-            live.seen = self.evaluation_serial;
+            live.seen = self.round;
             live.producer = producer;
             let turn = live.course.observe(at, Some(value), timing);
             self.turn(producers, place, turn, at);
@@ -119,7 +120,7 @@ impl Evaluation {
     /// Violations whose element is not in the value any more.
     fn observe_absentees(&mut self, producers: &Producers, rule: u32, at: Timestamp) {
         let known = &self.rules[rule as usize];
-        let (timing, serial) = (known.timing, self.evaluation_serial);
+        let (timing, serial) = (known.timing, self.round);
         let absent = known.state.violations.values().copied();
         let absent: Vec<u32> =
             absent.filter(|place| self.lives.get(*place).is_some_and(|live| live.seen != serial)).collect();
@@ -134,6 +135,18 @@ impl Evaluation {
     fn skip(&mut self, rule: u32, at: Timestamp, cause: &str) {
         self.counters.evaluations_failed += 1;
         self.tell_failure(rule, at, cause);
+        self.pass_over(rule, at);
+    }
+
+    /// Too little is known to say that there are no samples: violations stay as they are until more is.
+    fn await_observation(&mut self, rule: u32, at: Timestamp) {
+        let known = &mut self.rules[rule as usize];
+        let complete_at = self.observed_since.map(|since| since + known.window);
+        known.state.expires_at = complete_at.filter(|complete_at| *complete_at > at);
+        self.pass_over(rule, at);
+    }
+
+    fn pass_over(&mut self, rule: u32, at: Timestamp) {
         let places: Vec<u32> = self.rules[rule as usize].state.violations.values().copied().collect();
         for place in places {
             if let Some(live) = self.lives.get_mut(place) {
@@ -160,12 +173,12 @@ impl Evaluation {
             Source::Series(place) => between(self.index.entries[place as usize].id),
             Source::Gone => Duration::ZERO,
             Source::Element => {
-                if known.state.interval.0 == self.evaluation_serial {
+                if known.state.interval.0 == self.round {
                     return known.state.interval.1;
                 }
                 let ids = known.expr.reads().flat_map(|read| self.store.select(read.selector));
                 let longest = ids.map(between).max().unwrap_or(Duration::ZERO);
-                self.rules[rule as usize].state.interval = (self.evaluation_serial, longest);
+                self.rules[rule as usize].state.interval = (self.round, longest);
                 longest
             }
         }

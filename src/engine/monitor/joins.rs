@@ -76,9 +76,8 @@ impl Joins {
             return false;
         }
         if !self.scrapes.contains_key(&key) {
-            if self.scrapes.len() >= SCRAPES_MAX
-                && let Some((_, oldest)) = self.scrapes_by_end.pop_first()
-            {
+            let is_full = self.scrapes.len() >= SCRAPES_MAX;
+            if let Some((_, oldest)) = is_full.then(|| self.scrapes_by_end.pop_first()).flatten() {
                 self.scrapes.remove(&oldest);
             }
             let forget_at = now + SCRAPE_REMEMBERED;

@@ -73,11 +73,10 @@ impl Lives {
     pub(super) fn insert(&mut self, live: Live) -> u32 {
         if let Some(place) = self.free.pop() {
             self.slots[place as usize] = Some(live);
-            place
-        } else {
-            self.slots.push(Some(live));
-            place_of(self.slots.len() - 1)
+            return place;
         }
+        self.slots.push(Some(live));
+        place_of(self.slots.len() - 1)
     }
 
     pub(super) fn remove(&mut self, place: u32) -> Option<Live> {
@@ -102,89 +101,78 @@ pub(super) struct Beginning {
 
 impl Evaluation {
     /// Begins a violation, or finds an episode of the ledger again.
-    pub(super) fn begin(&mut self, producers: &Producers, beginning: Beginning) -> Option<u32> {
-        if let Some(place) = self.begin_again(producers, &beginning) {
-            return Some(place);
-        }
-        let Beginning { rule, source, element, value, at, read_at, producer } = beginning;
+    pub(super) fn begin(&mut self, producers: &Producers, beginning: Beginning) {
+        let Beginning { rule, at, value, .. } = beginning;
         let known = &self.rules[rule as usize];
         if known.state.violations.len() >= VIOLATIONS_PER_RULE_MAX {
-            self.counters.violations_refused += 1;
-            self.tell_limit(rule, at);
-            return None;
+            return self.refuse_more(rule, at);
         }
-        let labels = match known.violation_labels(&element, value) {
-            Ok(labels) if !known.state.violations.contains_key(&labels) => labels,
-            Ok(labels) => {
-                self.counters.violations_refused += 1;
-                self.tell_failure(rule, at, &format!("two elements have the labels {labels}"));
-                return None;
-            }
-            Err(error) => {
-                self.counters.violations_refused += 1;
-                self.tell_failure(rule, at, &error.to_string());
-                return None;
-            }
+        let labels = match known.violation_labels(&beginning.element, value) {
+            Ok(labels) => labels,
+            Err(error) => return self.refuse(rule, at, &error.to_string()),
         };
-        let known = &self.rules[rule as usize];
-        let (course, turn, episode) = if let Some(found) = self.episodes.claim(&known.spec.name, &labels, at)
-        {
-            (Course::firing(found.since, found.rev, at, value), Turn::Stays, found.episode)
-        } else {
-            let (course, turn) = Course::begin(at, value, known.timing);
-            (course, turn, episode_of(&self.cell, &known.spec.name, &labels, at))
-        };
+        if let Some(place) = known.state.violations.get(&labels).copied() {
+            return match self.lives.get(place) {
+                Some(live) if live.source == Source::Gone => self.begin_again(producers, place, &beginning),
+                Some(_) | None => self.refuse(rule, at, &format!("two elements have the labels {labels}")),
+            };
+        }
+        let (mut course, mut turn) = Course::begin(at, value, known.timing);
+        let mut episode = episode_of(&self.cell, &known.spec.name, &labels, at);
+        if let Some(found) = self.episodes.claim(&known.spec.name, &labels, at) {
+            (course, turn) = (Course::firing(found.since, found.rev, at, value), Turn::Stays);
+            episode = found.episode;
+        }
+        let Beginning { source, element, read_at, producer, .. } = beginning;
         let expires_at = match source {
             Source::Series(_) => Some(read_at + known.window),
             Source::Element | Source::Gone => None,
         };
-        let live = Live {
+        let place = self.lives.insert(Live {
             rule,
             source,
-            element: element.clone(),
-            labels: labels.clone(),
+            element,
+            labels,
             episode,
             course,
             expires_at,
             producer,
             queued: None,
-            seen: self.evaluation_serial,
+            seen: self.round,
             contradicted: None,
-        };
-        let place = self.lives.insert(live);
-        let state = &mut self.rules[rule as usize].state;
-        state.violations.insert(labels, place);
-        match source {
+        });
+        self.attach(place);
+        self.turn(producers, place, turn, at);
+    }
+
+    /// A series that was forgotten while its violation was kept firing has come back.
+    fn begin_again(&mut self, producers: &Producers, place: u32, beginning: &Beginning) {
+        let known = &self.rules[beginning.rule as usize];
+        let Some(live) = self.lives.get_mut(place) else { return };
+        live.source = beginning.source;
+        live.producer = beginning.producer;
+        live.expires_at = Some(beginning.read_at + known.window);
+        let turn = live.course.observe(beginning.at, Some(beginning.value), known.timing);
+        self.attach(place);
+        self.turn(producers, place, turn, beginning.at);
+    }
+
+    /// Lets a violation be found: by its labels, and by its series or its element.
+    pub(super) fn attach(&mut self, place: u32) {
+        let Some(live) = self.lives.get(place) else { return };
+        let state = &mut self.rules[live.rule as usize].state;
+        state.violations.insert(live.labels.clone(), place);
+        match live.source {
             Source::Series(series) => {
-                if let Some(binding) = self.index.binding(series, rule) {
+                if let Some(binding) = self.index.binding(series, live.rule) {
                     self.index.bindings[binding].violation = place;
                 }
             }
             Source::Element => {
-                state.by_element.insert(element, place);
+                state.by_element.insert(live.element.clone(), place);
             }
             Source::Gone => {}
         }
-        self.turn(producers, place, turn, at);
-        Some(place)
-    }
-
-    /// A series that was forgotten while its violation was kept firing has come back.
-    fn begin_again(&mut self, producers: &Producers, beginning: &Beginning) -> Option<u32> {
-        let Source::Series(series) = beginning.source else { return None };
-        let known = &self.rules[beginning.rule as usize];
-        let labels = known.violation_labels(&beginning.element, beginning.value).ok()?;
-        let place = *known.state.violations.get(&labels)?;
-        let binding = self.index.binding(series, beginning.rule)?;
-        let (timing, window) = (known.timing, known.window);
-        let live = self.lives.get_mut(place).filter(|live| live.source == Source::Gone)?;
-        live.source = beginning.source;
-        live.producer = beginning.producer;
-        live.expires_at = Some(beginning.read_at + window);
-        let turn = live.course.observe(beginning.at, Some(beginning.value), timing);
-        self.index.bindings[binding].violation = place;
-        self.turn(producers, place, turn, beginning.at);
-        Some(place)
     }
 
     /// Carries out what an evaluation at `at` has changed.
@@ -210,9 +198,8 @@ impl Evaluation {
             rule.state.violations.remove(&live.labels);
             rule.state.by_element.remove(&live.element);
         }
-        if let Source::Series(series) = live.source
-            && let Some(binding) = self.index.binding(series, live.rule)
-        {
+        let Source::Series(series) = live.source else { return };
+        if let Some(binding) = self.index.binding(series, live.rule) {
             self.index.bindings[binding].violation = NONE;
         }
     }
@@ -257,7 +244,8 @@ impl Evaluation {
         }
     }
 
-    fn tell_limit(&mut self, rule: u32, at: Timestamp) {
+    fn refuse_more(&mut self, rule: u32, at: Timestamp) {
+        self.counters.violations_refused += 1;
         let known = &mut self.rules[rule as usize];
         if !std::mem::replace(&mut known.state.told_limit, true) {
             let text = format!(
@@ -266,6 +254,11 @@ impl Evaluation {
             );
             self.drafts.report(Reason::Limit, &known.spec.name.to_string(), text, at);
         }
+    }
+
+    fn refuse(&mut self, rule: u32, at: Timestamp, cause: &str) {
+        self.counters.violations_refused += 1;
+        self.tell_failure(rule, at, cause);
     }
 
     pub(super) fn tell_failure(&mut self, rule: u32, at: Timestamp, cause: &str) {

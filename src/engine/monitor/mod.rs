@@ -49,12 +49,15 @@ use deadlines::Target;
 use evaluation::{Arrived, Evaluation};
 use intake::{External, Recording};
 use joins::Reader;
-use producers::{Arrival, ProducerId, Producers};
+use producers::{Arrival, ProducerId, Producers, span_of};
 use tables::Tables;
 use verification::Verifications;
 
 /// How often series without samples are looked for.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// Samples from further ahead are refused: one clock set to another century must not carry the time of its series there,
+/// from where it does not come back. Prometheus' own bound.
+const AHEAD_MAX: Duration = Duration::from_mins(10);
 /// How long a violation from outside waits for one about the same labels that is under way to the ledger.
 const INTAKE_AGAIN: Duration = Duration::from_millis(100);
 
@@ -193,7 +196,7 @@ impl Monitor {
         }
     }
 
-    fn take_frame(&mut self, now: Timestamp, frame: Frame) {
+    fn take_frame(&mut self, now: Timestamp, mut frame: Frame) {
         let counters = &mut self.evaluation.counters;
         let Some(from) = self.producers.intern(&frame.producer, now) else {
             counters.frames_refused += 1;
@@ -216,6 +219,12 @@ impl Monitor {
                 counters.frames_of_older_epoch += 1;
                 return;
             }
+        }
+        let in_time = Timestamp::from_millis(0)..=now + AHEAD_MAX;
+        if !frame.rows.iter().all(|row| in_time.contains(&row.at)) {
+            let before = frame.rows.len();
+            frame.rows.retain(|row| in_time.contains(&row.at));
+            self.evaluation.counters.samples_out_of_time += (before - frame.rows.len()) as u64;
         }
         self.producers.measure(from, &frame, now);
         if !std::mem::replace(&mut self.evaluation.heard, true) && self.evaluation.episodes.has_orphans() {
@@ -241,7 +250,7 @@ impl Monitor {
             bucket: frame.bucket,
             now,
             scrape: scrape.map(|(key, _)| key),
-            oldest: frame.rows.iter().map(|row| row.at).min().unwrap_or(first.at),
+            span: span_of(&frame.rows).unwrap_or((first.at, first.at)),
         };
         self.evaluation.take_rows(arrived, frame, table);
         if !self.verifications.is_empty() {
@@ -257,8 +266,7 @@ impl Monitor {
         }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the table is the input's own: nobody else has it")]
-    fn take_table(&mut self, now: Timestamp, table: SeriesTable) {
+    fn take_table(&mut self, now: Timestamp, table: &SeriesTable) {
         if self.tables.knows(table.hash) {
             return;
         }
@@ -267,7 +275,7 @@ impl Monitor {
             return;
         }
         let places = self.evaluation.intern(&table.series);
-        self.tables.insert(&table, places, now, &mut self.evaluation.counters);
+        self.tables.insert(table, places, now, &mut self.evaluation.counters);
         for (from, frame) in self.tables.arrived(table.hash) {
             self.take_rows(now, from, &frame);
         }
@@ -389,7 +397,7 @@ impl Monitor {
         let deadlines = [
             self.evaluation.deadlines.next(),
             self.evaluation.joins.next(),
-            self.evaluation.next_grid_point(&self.producers, now),
+            self.evaluation.next_grid_point(now),
             self.evaluation.orphans_at,
         ];
         // What is due already has come up in this instant, and is for the next one.
@@ -406,7 +414,7 @@ impl Core for Monitor {
         let now = self.begin(now);
         match input {
             Input::Frame(frame) => self.take_frame(now, frame),
-            Input::Table(table) => self.take_table(now, table),
+            Input::Table(table) => self.take_table(now, &table),
             Input::Ledger(records) => {
                 for record in &records {
                     if record.sequence > self.fold.applied() {

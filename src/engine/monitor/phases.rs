@@ -97,12 +97,14 @@ impl Course {
         }
     }
 
-    /// When it has to be evaluated again even if no sample comes.
+    /// When it has to be evaluated again even if no sample comes. An evaluation that failed at that time is not
+    /// repeated: the next sample decides.
     pub(super) fn deadline(&self, timing: Timing) -> Option<Timestamp> {
-        match self.stage {
+        let deadline = match self.stage {
             Stage::Pending => Some(self.since + timing.hold),
             Stage::Firing { kept_since } => kept_since.map(|since| since + timing.keep_firing),
-        }
+        };
+        deadline.filter(|at| *at > self.evaluated_at)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::model::{Frame, Timestamp};
+use crate::model::{Frame, Row, Timestamp};
 
 /// Producers keep their names over restarts, so this is machines, not processes; above it, frames are refused.
 pub(super) const PRODUCERS_MAX: usize = 4_096;
@@ -207,8 +207,7 @@ impl Producers {
     /// Notes when the samples of a fresh frame were read.
     pub(super) fn measure(&mut self, id: ProducerId, frame: &Frame, now: Timestamp) {
         let Some(producer) = self.known.get_mut(id.index()) else { return };
-        let times = frame.rows.iter().map(|row| row.at);
-        let (Some(oldest), Some(newest)) = (times.clone().min(), times.max()) else { return };
+        let Some((oldest, newest)) = span_of(&frame.rows) else { return };
         if let Some(lane) = producer.lanes.get_mut(&frame.bucket) {
             lane.watermark = lane.watermark.max(newest);
         }
@@ -255,6 +254,12 @@ impl Producers {
             .max()
             .unwrap_or(0)
     }
+}
+
+/// The times of the oldest and the newest row.
+pub(super) fn span_of(rows: &[Row]) -> Option<(Timestamp, Timestamp)> {
+    let first = rows.first()?.at;
+    Some(rows.iter().fold((first, first), |(oldest, newest), row| (oldest.min(row.at), newest.max(row.at))))
 }
 
 impl Producer {
@@ -328,7 +333,7 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Row, TableHash};
+    use crate::model::TableHash;
 
     fn frame(epoch: u64, sequence: u64, at: &[i64]) -> Frame {
         Frame {

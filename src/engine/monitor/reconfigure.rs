@@ -1,25 +1,19 @@
-//! A new configuration, and what is left over from before a restart: rules that are the same keep their state, those that
-//! are gone end their episodes.
+//! A new configuration: rules that are the same keep their state, those that are gone end their episodes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::deadlines::{JOIN_WAIT, Target, event_time};
-use super::episodes::Orphan;
+use super::deadlines::{Target, event_time};
 use super::evaluation::Evaluation;
 use super::grid::Grid;
 use super::index::NONE;
-use super::live::{Source, earliest};
-use super::phases::{Course, Stage};
-use super::producers::{ProducerId, Producers};
+use super::live::Source;
+use super::phases::Stage;
+use super::producers::Producers;
 use super::rules::{Compiled, GridGroup, Path, Rule, RuleKey, compile, place_of};
 use super::tables::Tables;
 use crate::engine::Configuration;
-use crate::model::{Phase, Reason, RuleName, Timestamp, Violation};
-
-/// How long episodes of rules that are not there any more are left alone: the ledger may be half read.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+use crate::model::{Phase, Reason, Timestamp};
 
 impl Evaluation {
     /// Evaluates by other rules from now on.
@@ -151,81 +145,6 @@ impl Evaluation {
                     self.end(place);
                 }
             }
-        }
-    }
-
-    /// Takes in what the ledger says of an episode.
-    pub(super) fn learn(&mut self, violation: &Arc<Violation>, stored_at: Timestamp) {
-        if self.episodes.learn(violation, stored_at) {
-            for rule in self.rules.iter().filter(|rule| rule.spec.name == violation.rule) {
-                let place = rule.state.violations.get(&violation.labels);
-                if let Some(live) = place.and_then(|place| self.lives.get_mut(*place))
-                    && live.episode == violation.episode
-                {
-                    live.contradicted = Some(violation.at);
-                }
-            }
-        }
-        if self.episodes.has_orphans() {
-            self.orphans_at = Some(Timestamp::MIN);
-        }
-    }
-
-    /// Ends the episodes of the ledger that no rule has found again, once that is known for sure.
-    pub(super) fn settle_orphans(&mut self, producers: &Producers, now: Timestamp) {
-        let (Some(since), Some(at)) = (self.observed_since, self.orphans_at) else { return };
-        if at > now {
-            return;
-        }
-        self.orphans_at = None;
-        let mut rules: BTreeMap<&RuleName, Vec<u32>> = BTreeMap::new();
-        for (rule, place) in self.rules.iter().zip(0..) {
-            rules.entry(&rule.spec.name).or_default().push(place);
-        }
-        let mut found_again = Vec::new();
-        let mut over = Vec::new();
-        for Orphan { violation: orphan, stored_at } in self.episodes.orphans() {
-            let places = rules.get(&orphan.rule).map_or(&[][..], Vec::as_slice);
-            let known = || places.iter().filter_map(|place| self.rules.get(*place as usize));
-            let live = known().find_map(|rule| rule.state.violations.get(&orphan.labels));
-            let found = live.and_then(|place| Some((*place, self.lives.get(*place)?)));
-            if found.is_some_and(|(_, live)| live.episode == orphan.episode) {
-                // It takes the same course once more, and has not come to where the ledger is.
-                self.orphans_at = earliest(self.orphans_at, Some(now + ORPHAN_PATIENCE));
-                continue;
-            }
-            if let Some((place, _)) = found.filter(|(_, live)| live.course.stage == Stage::Pending) {
-                found_again.push((place, Arc::clone(orphan)));
-                continue;
-            }
-            let window = known().map(|rule| rule.window).max();
-            let complete_at = since + window.map_or(ORPHAN_PATIENCE, |window| window + JOIN_WAIT);
-            // After a checkpoint the ledger is ahead of the samples.
-            let known_at = complete_at.max(*stored_at + ORPHAN_PATIENCE);
-            let is_known = known_at <= now && (self.heard || window.is_none());
-            if is_known && self.is_configured {
-                over.push(Arc::clone(orphan));
-            } else if known_at > now {
-                self.orphans_at = earliest(self.orphans_at, Some(known_at));
-            }
-        }
-        for (place, orphan) in found_again {
-            self.adopt(place, &orphan);
-        }
-        for orphan in over {
-            let at = event_time(producers, ProducerId::NOBODY, now).max(orphan.at);
-            let resolved = Violation { rev: orphan.rev + 1, phase: Phase::Resolved, at, ..(*orphan).clone() };
-            self.episodes.decided(&resolved);
-            self.drafts.violations.push(resolved);
-        }
-    }
-
-    fn adopt(&mut self, place: u32, orphan: &Violation) {
-        let Some(live) = self.lives.get_mut(place) else { return };
-        let at = live.course.evaluated_at;
-        if let Some(found) = self.episodes.claim(&orphan.rule, &orphan.labels, at) {
-            live.course = Course::firing(found.since, found.rev, at, live.course.value);
-            live.episode = found.episode;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::intake::{ALERT_NAME, SEVERITY};
+use super::intake::{ALERT_NAME, EXTERNAL_GROUP, SEVERITY};
 use super::phases::Timing;
 use super::producers::ProducerId;
 use crate::engine::Configuration;
@@ -168,6 +168,11 @@ pub(super) fn compile(configuration: &Configuration) -> Compiled {
         let group_place = place_of(compiled.groups.len());
         let mut grid_rules = Vec::new();
         for spec in &group.rules {
+            if group.name.as_ref() == EXTERNAL_GROUP {
+                let cause = format!("the group name `{EXTERNAL_GROUP}` is for violations from outside");
+                compiled.unusable.push(Unusable { name: spec.name.clone(), cause });
+                continue;
+            }
             let expr = match Expr::parse(&spec.expr) {
                 Ok(expr) => expr,
                 Err(error) => {

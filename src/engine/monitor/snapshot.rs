@@ -431,7 +431,6 @@ impl Evaluation {
             None if saved.is_series_gone || saved.series.is_some() => Source::Gone,
             None => Source::Element,
         };
-        let binding = series.and_then(|series| self.index.binding(series, rule));
         let is_grid = matches!(known.path, Path::Grid { .. });
         let place = self.lives.insert(Live {
             rule,
@@ -446,14 +445,7 @@ impl Evaluation {
             seen: 0,
             contradicted: saved.contradicted,
         });
-        if let Some(binding) = binding {
-            self.index.bindings[binding].violation = place;
-        }
-        let state = &mut self.rules[rule as usize].state;
-        state.violations.insert(saved.labels.clone(), place);
-        if source == Source::Element {
-            state.by_element.insert(saved.element.clone(), place);
-        }
+        self.attach(place);
         if saved.course.rev > 0 {
             self.episodes.restore(saved.episode, saved.course.rev);
         }

@@ -187,8 +187,9 @@ impl Verification {
         let harm = plan.verify.harm.as_deref().map(parse).transpose()?;
         let from = effect_ended + plan.verify.settle;
         let mut store = SeriesStore::new(LIMITS);
-        store.watch(&expr);
-        harm.iter().for_each(|harm| store.watch(harm));
+        for expr in std::iter::once(&expr).chain(&harm) {
+            store.watch(expr);
+        }
         let left = expr.left_of_comparison();
         let outcomes = state.attempts.values().flatten().filter_map(|attempt| attempt.outcome.as_ref());
         let began = outcomes.map(|outcome| outcome.started_at).min().unwrap_or(effect_ended);
@@ -233,7 +234,7 @@ impl Verification {
         }
         for ((at, labels), (place, value)) in found {
             let from = evaluation.index.entries[place as usize].producer;
-            let arrived = Arrived { producers, from, bucket: 0, now, scrape: None, oldest: at };
+            let arrived = Arrived { producers, from, bucket: 0, now, scrape: None, span: (at, at) };
             self.take(arrived, (place, &labels), (at, value), &mut evaluation.joins);
         }
     }

@@ -6,7 +6,7 @@ mod restart;
 mod stories;
 mod verification;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{Monitor, MonitorSnapshot};
 use crate::engine::{Ask, Configuration, Core, Done, Input, Published, Step, Token};
 use crate::model::{
     Entry, Frame, Generation, Labels, Phase, Record, Row, Rule, RuleGroup, RuleName, ScrapePart, SeriesTable,
-    Template, Timestamp, Violation,
+    TableHash, Template, Timestamp, Violation,
 };
 
 /// A time in seconds, for stories.
@@ -71,7 +71,7 @@ pub(super) struct World {
     pub(super) answers: bool,
     sequences: BTreeMap<(String, u32), u64>,
     /// Tables that were sent.
-    tables: std::collections::BTreeSet<u64>,
+    tables: BTreeSet<TableHash>,
 }
 
 impl World {
@@ -89,7 +89,7 @@ impl World {
             asked: Vec::new(),
             answers: true,
             sequences: BTreeMap::new(),
-            tables: std::collections::BTreeSet::new(),
+            tables: BTreeSet::new(),
         }
     }
 
@@ -183,7 +183,7 @@ impl World {
 
     pub(super) fn send_table(&mut self, series: &[Labels]) -> SeriesTable {
         let table = SeriesTable::new(series.to_vec());
-        if self.tables.insert(table.hash.0) {
+        if self.tables.insert(table.hash) {
             self.handle(Input::Table(table.clone()));
         }
         table

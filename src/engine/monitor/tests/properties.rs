@@ -122,7 +122,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn how_samples_are_cut_into_frames_and_repeated_makes_no_difference(instants in instants()) {
