@@ -13,7 +13,7 @@ use super::envelope::{self, Envelope, Kind, Message, Source};
 use super::error::{DecodeError, EncodeError};
 use super::leaf::{float_option, pairs};
 use super::subject::{Intake, Subject, Subjects};
-use crate::engine;
+use crate::engine::{self, monitor::EXTERNAL_GROUP};
 use crate::model::{
     Change, ChangeKind, EpisodeId, Labels, Operator, OperatorRequest, Phase, RuleName, Severity, Timestamp,
     Violation,
@@ -21,8 +21,6 @@ use crate::model::{
 
 /// Longest name of an alert: it becomes a label's value.
 const NAME_BYTES_MAX: usize = 256;
-/// The rule group of violations that no rule of ours found.
-const INTAKE_GROUP: &str = "intake";
 /// The label that holds an alert's name.
 const ALERT_NAME: &str = "alertname";
 
@@ -51,9 +49,9 @@ impl ReportedViolation {
         let since = self.since.unwrap_or(received_at);
         Violation {
             // The role that records it knows whether an episode goes on, and derives both anew.
-            episode: EpisodeId::of(&[&INTAKE_GROUP, &self.labels, &since]),
+            episode: EpisodeId::of(&[&EXTERNAL_GROUP, &self.labels, &since]),
             rev: 0,
-            rule: RuleName { group: INTAKE_GROUP.into(), alert: self.alert },
+            rule: RuleName { group: EXTERNAL_GROUP.into(), alert: self.alert },
             severity: self.severity,
             phase: self.phase,
             labels: self.labels,
@@ -374,7 +372,7 @@ mod tests {
     fn what_the_sender_does_not_say_is_taken_from_the_message() {
         let now = Timestamp::from_millis(7);
         let taken = violation(r#"{"alertname":"A"}"#).unwrap().taken_in(now);
-        assert_eq!((taken.since, taken.at, taken.rule.to_string().as_str()), (now, now, "intake/A"));
+        assert_eq!((taken.since, taken.at, taken.rule.to_string().as_str()), (now, now, "external/A"));
         assert!(taken.value.is_nan());
         let change = decode_change(ContentType::Json, br#"{"kind":"deploy","summary":"v2"}"#).unwrap();
         let expected = Change::new(ChangeKind::Deploy, Labels::empty(), now, "v2");

@@ -97,27 +97,35 @@ fn json_that_is_cut_off_or_bent_is_survived() {
 
 #[test]
 fn files_that_are_cut_off_or_bent_are_survived() {
-    let rules =
-        "groups:\n- name: a\n  rules:\n  - alert: B\n    expr: |\n      up == 0\n    labels: {a: &x 'b'}\n";
-    let playbook = "playbook: p\nanswers: [{cause: c}]\nsteps: [{name: s, webhook: {url: u}}]\n\
-                    verify: {expr: up, within: 1s}\n";
-    for text in [rules, playbook] {
+    type Parser = fn(&str);
+    fn rules(text: &str) {
+        let Ok(file) = files::parse_rules("f", text) else { return };
+        for rule in file.groups.iter().flat_map(|group| &group.rules) {
+            let _ = rule.expr.place(rule.expr.text.len());
+        }
+    }
+    let files: [(&str, Parser); 5] = [
+        (
+            "groups:\n- name: a\n  rules:\n  - alert: B\n    expr: |\n      up == 0\n    labels: {a: &x 'b'}\n",
+            rules,
+        ),
+        (
+            "playbook: p\nanswers: [{cause: c}]\nsteps: [{name: s, webhook: {url: u}}]\nverify: {expr: u, within: 1s}\n",
+            |text| drop(files::parse_playbook("f", text)),
+        ),
+        ("mode: auto\narmed: [a]\ncooldown: 1h\n", |text| drop(files::parse_charter("f", text))),
+        ("- cause: c\n  prior: .1\n  symptoms: [{match: {a: b}, weight: 1, because: x}]\n", |text| {
+            drop(files::parse_causes("f", text));
+        }),
+        ("scope_labels: [job, \"zone\"]\n", |text| drop(files::parse_analysis("f", text))),
+    ];
+    for (text, parse) in files {
         for index in 0..text.len() {
-            for byte in *b"\n\t:-{}[]&*!|>'\"%@`\0#?," {
-                let mut bent = text.as_bytes().to_vec();
-                bent[index] = byte;
-                let Ok(bent) = String::from_utf8(bent) else { continue };
-                for text in [bent.as_str(), &text[..index]] {
-                    for place in files::parse_rules("f", text).iter().flat_map(|file| &file.groups) {
-                        for rule in &place.rules {
-                            let _ = rule.expr.place(rule.expr.text.len());
-                        }
-                    }
-                    let _ = files::parse_playbook("f", text);
-                    let _ = files::parse_charter("f", text);
-                    let _ = files::parse_causes("f", text);
-                    let _ = files::parse_analysis("f", text);
-                }
+            parse(&text[..index]);
+            for byte in b"\n\t:-{}[]&*!|>'\"%@`\0#?," {
+                let mut bent = text.to_owned();
+                bent.replace_range(index..=index, std::str::from_utf8(&[*byte]).unwrap());
+                parse(&bent);
             }
         }
     }

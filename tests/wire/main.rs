@@ -6,6 +6,7 @@ mod corpus;
 mod fixtures;
 mod golden;
 mod hostile;
+mod state;
 
 use std::path::{Path, PathBuf};
 

@@ -9,6 +9,7 @@ use super::rules::{RuleKind, RuleText};
 use super::yaml::Passage;
 use super::{FileKind, analysis, charter, playbook, rules};
 use crate::engine::Configuration;
+use crate::engine::monitor::EXTERNAL_GROUP;
 use crate::model::{Bundle, BundleFile, Charter, Generation, Playbook, RuleGroup};
 
 /// What is wrong with an expression, and at which of its bytes.
@@ -103,6 +104,12 @@ impl Loader<'_> {
         let file = rules::parse(path, text)?;
         self.refused.extend(file.refused);
         for group in file.groups {
+            if group.name.as_ref() == EXTERNAL_GROUP {
+                let cause = format_args!("`{EXTERNAL_GROUP}` is the group of violations that others report");
+                self.refused
+                    .push(FileError::new(path, Place::START, cause).with_hint("give it another name"));
+                continue;
+            }
             if self.groups.contains_key(&group.name) {
                 self.refused.push(twice(path, "group", &group.name));
                 continue;
@@ -199,7 +206,7 @@ mod tests {
             ("playbooks/c.yaml", &PLAYBOOK.replace("expr: up", "expr: bogus()")),
             ("readme.txt", "hello"),
             ("rules/a.yml", RULES),
-            ("rules/b.yml", "groups: [{name: a}]\n"),
+            ("rules/b.yml", "groups: [{name: a}, {name: external}]\n"),
             ("rules/c.yml", "groups: [{name: c, rules: [{record: r, expr: up}]}]\n"),
         ]);
         let places: Vec<&str> = refused.iter().map(|told| told.split(": ").next().unwrap_or(told)).collect();
@@ -209,6 +216,7 @@ mod tests {
             "playbooks/c.yaml:4:16",
             "readme.txt:1:1",
             "rules/a.yml:5:26",
+            "rules/b.yml:1:1",
             "rules/b.yml:1:1",
             "rules/c.yml:1:46",
         ];
