@@ -18,7 +18,7 @@ use super::error::{LayoutError, RowError, excerpt};
 use super::format::to_identifier;
 use super::moment::parse_moment;
 use super::series::parse_series;
-use super::series_cache::SeriesCache;
+use super::series_cache::{SeriesCache, push_part};
 
 /// Columns of a row; the widest public set of one metric a column that we met has 1,300.
 pub(crate) const COLUMNS_MAX: usize = 16_384;
@@ -214,7 +214,7 @@ impl Long {
             (None, metric) => {
                 key.clear();
                 for column in metric.iter().chain(self.labels.iter().map(|(column, _)| column)) {
-                    push_key(key, row.field(*column));
+                    push_part(key, row.field(*column));
                 }
                 cache.series(key, || self.series(row, stem))?
             }
@@ -286,7 +286,7 @@ impl Wide {
         }
         key.clear();
         for (column, _) in &self.labels {
-            push_key(key, row.field(*column));
+            push_part(key, row.field(*column));
         }
         let labels_end = key.len();
         for metric in &self.metrics {
@@ -339,12 +339,6 @@ fn number(text: &str) -> Result<f64, RowError> {
         return Err(RowError::NoValue);
     }
     text.parse().map_err(|_| RowError::Value(excerpt(text)))
-}
-
-/// With its length, so that no two rows share a key.
-fn push_key(key: &mut Vec<u8>, field: &str) {
-    key.extend_from_slice(&field.len().to_le_bytes());
-    key.extend_from_slice(field.as_bytes());
 }
 
 /// The fields of one line, without blanks and quotes around them.

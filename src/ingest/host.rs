@@ -42,8 +42,8 @@ pub enum ProcessChoice {
 
 /// The system cannot be read here.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read this host: {0}")]
-pub struct HostError(String);
+#[error("cannot read this host")]
+pub struct HostError(#[source] sysinfo::Error);
 
 /// The host this process runs on, with what must be kept between two looks.
 pub struct Host {
@@ -118,19 +118,18 @@ pub struct ProcessReading {
 }
 
 impl Host {
-    /// Makes ready to look; CPU shares are right from the second look on, and a quarter of a second apart.
+    /// Makes ready to look. CPU shares are right from the second look on, and that not sooner than
+    /// [`sysinfo::MINIMUM_CPU_UPDATE_INTERVAL`] after the first.
     pub fn new(choice: ProcessChoice) -> Result<Self, HostError> {
-        let failed = |cause: sysinfo::Error| HostError(cause.to_string());
         Ok(Self {
-            system: System::new().map_err(failed)?,
-            disks: Disks::new_with_refreshed_list().map_err(failed)?,
-            networks: Networks::new_with_refreshed_list().map_err(failed)?,
+            system: System::new().map_err(HostError)?,
+            disks: Disks::new_with_refreshed_list().map_err(HostError)?,
+            networks: Networks::new_with_refreshed_list().map_err(HostError)?,
             choice,
         })
     }
 
-    /// Looks at the host. Takes a millisecond and, where processes are chosen, some ten microseconds for each that
-    /// exists; it blocks, so call it where blocking is allowed.
+    /// Looks at the host. It reads files of the system, so call it where blocking is allowed.
     pub fn look(&mut self) -> HostReading {
         self.system.refresh_cpu_specifics(CpuRefreshKind::nothing().with_usage());
         self.system.refresh_memory_specifics(MemoryRefreshKind::everything());
@@ -219,9 +218,7 @@ impl Host {
                 busiest.sort_by(|one, other| {
                     other.cpu_usage().total_cmp(&one.cpu_usage()).then(one.pid().cmp(&other.pid()))
                 });
-                let pids = |sorted: Vec<&Process>| {
-                    sorted.into_iter().take(count).map(sysinfo::Process::pid).collect()
-                };
+                let pids = |sorted: Vec<&Process>| sorted.into_iter().take(count).map(Process::pid).collect();
                 let (mut chosen, busiest): (BTreeSet<Pid>, BTreeSet<Pid>) = (pids(largest), pids(busiest));
                 chosen.extend(busiest);
                 chosen

@@ -17,7 +17,7 @@ use crate::model::{Labels, Sample, Timestamp};
 use super::error::{RowError, excerpt};
 use super::moment::parse_moment;
 use super::series::parse_series;
-use super::series_cache::SeriesCache;
+use super::series_cache::{SeriesCache, push_part};
 
 /// Reads the lines of one file.
 #[derive(Default)]
@@ -70,10 +70,10 @@ impl JsonReader {
             Some(Metric::Labels(labels)) => (None, &labels.0),
         };
         self.key.clear();
-        push_key(&mut self.key, metric.unwrap_or(""));
+        push_part(&mut self.key, metric.unwrap_or(""));
         for (name, value) in inner.iter().chain(labels) {
-            push_key(&mut self.key, &name.0);
-            push_key(&mut self.key, &value.0);
+            push_part(&mut self.key, &name.0);
+            push_part(&mut self.key, &value.0);
         }
         self.cache.series(&self.key, || {
             let base = metric.map(parse_series).transpose()?.unwrap_or_default();
@@ -82,12 +82,6 @@ impl JsonReader {
             if series.metric_name().is_some() { Ok(series) } else { Err(RowError::NoMetric) }
         })
     }
-}
-
-/// With its length, so that no two series share a key.
-fn push_key(key: &mut Vec<u8>, text: &str) {
-    key.extend_from_slice(&text.len().to_le_bytes());
-    key.extend_from_slice(text.as_bytes());
 }
 
 /// Without the line number, which is always 1 here.

@@ -42,6 +42,12 @@ impl SeriesCache {
     }
 }
 
+/// Adds one part of a series' text, with its length, so that no two series share a text.
+pub(crate) fn push_part(text: &mut Vec<u8>, part: &str) {
+    text.extend_from_slice(&part.len().to_le_bytes());
+    text.extend_from_slice(part.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
