@@ -246,6 +246,10 @@ proptest! {
             for id in &ids {
                 let own = elements(expr.eval(&store, at, Scope::Only(&[*id])).unwrap());
                 prop_assert!(own.len() <= 1);
+                if expr.matches(store.labels(*id).unwrap()) {
+                    let value = expr.value_of(&store, at, *id).map(f64::to_bits);
+                    prop_assert_eq!(value, own.first().map(|element| element.value.to_bits()), "{}", &text);
+                }
                 if touched.contains(id) {
                     expected.extend(own.clone());
                 }
