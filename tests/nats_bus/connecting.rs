@@ -1,6 +1,11 @@
 //! Connecting, and the private server itself.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use homeostat::bus::nats::{ConnectError, Connection, Connections, Purpose, Settings};
+use tokio::net::TcpStream;
+use tokio::process::Command;
 
 use crate::support::{Bed, soon};
 
@@ -22,6 +27,8 @@ async fn no_server_is_a_clear_error_and_one_that_comes_later_is_waited_for() {
     let mut bed = Bed::start().await;
     let mut settings = bed.settings();
     bed.server.stop().await;
+    let log = std::fs::read_to_string(bed.server.log()).unwrap();
+    assert!(log.contains("Server Exiting"), "it was asked, not killed: {log}");
     let error = Connection::open(&settings, Purpose::Decisions).await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("hint: "), "{error}");
@@ -76,4 +83,45 @@ async fn a_missing_permission_is_fatal_and_says_which() {
     let reason = soon("the reason", connection.events().fatal()).await;
     assert!(reason.contains("$JS.API.STREAM.INFO.HOMEOSTAT_LEDGER"), "{reason}");
     assert!(error.to_string().contains("Permissions Violation"), "{error}");
+}
+
+/// Tells this test that it is the process to be killed, and where to write the port of its server.
+const OWNER: &str = "HOMEOSTAT_TEST_OWNER";
+
+#[tokio::test]
+async fn a_killed_owner_takes_its_server_with_it() {
+    const POLL: Duration = Duration::from_millis(20);
+    #[expect(clippy::disallowed_methods, reason = "how the test tells its second self what it is")]
+    if let Some(file) = std::env::var_os(OWNER) {
+        let bed = Bed::start().await;
+        std::fs::write(&file, bed.server.port().to_string()).unwrap();
+        return std::future::pending().await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("port");
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "connecting::a_killed_owner_takes_its_server_with_it"])
+        .env(OWNER, &file)
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let port: u16 = soon("the start of the server", async {
+        loop {
+            if let Some(port) = std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok()) {
+                return port;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+    assert!(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
+    owner.kill().await.unwrap();
+    soon("the end of the server", async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
 }

@@ -151,6 +151,21 @@ pub enum ConnectError {
     NotPermitted(Arc<str>),
 }
 
+impl ConnectError {
+    /// Whether another attempt may end otherwise: the server is starting, or its cluster has no leader yet.
+    const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::NoJetStream { .. } => true,
+            Self::File { .. }
+            | Self::Invalid { .. }
+            | Self::Unauthorized { .. }
+            | Self::Tls { .. }
+            | Self::TooOld { .. }
+            | Self::NotPermitted(_) => false,
+        }
+    }
+}
+
 impl Connections {
     /// Connects for all purposes.
     pub async fn open(settings: &Settings) -> Result<Self, ConnectError> {
@@ -163,11 +178,35 @@ impl Connections {
 }
 
 impl Connection {
-    /// Connects, and checks that the server is one we can work with.
+    /// Connects, and checks that the server is one we can work with. A server that is not there or not ready yet is
+    /// tried again for `connect_within`; what will not change is not.
     pub async fn open(settings: &Settings, purpose: Purpose) -> Result<Self, ConnectError> {
+        if settings.connect_within.is_zero() {
+            return Self::open_once(settings, purpose).await;
+        }
+        let mut last = None;
+        let mut attempt = 0;
+        let trying = async {
+            loop {
+                match Self::open_once(settings, purpose).await {
+                    Err(error) if error.may_pass() => last = Some(error),
+                    done => return done,
+                }
+                attempt += 1;
+                tokio::time::sleep(reconnect_delay(attempt, random())).await;
+            }
+        };
+        match tokio::time::timeout(settings.connect_within, trying).await {
+            Ok(done) => done,
+            Err(_) => Err(last.unwrap_or_else(|| unreachable_server(settings, "timed out".into()))),
+        }
+    }
+
+    async fn open_once(settings: &Settings, purpose: Purpose) -> Result<Self, ConnectError> {
         let events = Arc::new(Events::new());
         let options = options(settings, purpose, &events).await?;
-        let client = connect(settings, options).await?;
+        let connecting = options.connect(settings.servers.as_slice()).await;
+        let client = connecting.map_err(|error| connect_error(settings, &error))?;
         let jetstream = ContextBuilder::new()
             .api_prefix(settings.api_prefix.clone().unwrap_or_else(|| "$JS.API".into()))
             .timeout(settings.request_timeout)
@@ -296,35 +335,6 @@ async fn readable(what: &'static str, path: &Path) -> Result<String, ConnectErro
         path: path.to_owned(),
         source,
     })
-}
-
-/// Once, or again and again until `connect_within` is over; what will not change is not tried again.
-async fn connect(settings: &Settings, options: ConnectOptions) -> Result<Client, ConnectError> {
-    let mut last = None;
-    let tried = async {
-        for attempt in 1_usize.. {
-            match options.clone().connect(settings.servers.as_slice()).await {
-                Ok(client) => return Ok(client),
-                Err(error) => {
-                    let error = connect_error(settings, &error);
-                    if settings.connect_within.is_zero() || !matches!(error, ConnectError::Unreachable { .. })
-                    {
-                        return Err(error);
-                    }
-                    last = Some(error);
-                    tokio::time::sleep(reconnect_delay(attempt, random())).await;
-                }
-            }
-        }
-        Err(unreachable_server(settings, "no attempt was made".into()))
-    };
-    if settings.connect_within.is_zero() {
-        return tried.await;
-    }
-    match tokio::time::timeout(settings.connect_within, tried).await {
-        Ok(result) => result,
-        Err(_) => Err(last.unwrap_or_else(|| unreachable_server(settings, "timed out".into()))),
-    }
 }
 
 fn connect_error(settings: &Settings, error: &async_nats::ConnectError) -> ConnectError {

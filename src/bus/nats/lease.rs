@@ -264,19 +264,14 @@ fn unavailable(key: &str, error: &dyn std::error::Error) -> LeaseError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::model::Timestamp;
 
     #[test]
     fn a_lease_is_trusted_for_half_of_its_time_since_it_was_sent() {
-        let sent = crate::clock::Clock::system().instant();
-        let lease = Lease {
-            key: "a".into(),
-            holder: "me".into(),
-            ttl: Duration::from_secs(10),
-            fence: 1,
-            revision: 1,
-            sent,
-        };
+        let sent = Clock::system().instant();
+        let (key, holder, ttl) = ("a".to_owned(), "me".to_owned(), Duration::from_secs(10));
+        let lease = Lease { key, holder, ttl, fence: 1, revision: 1, sent };
         assert!(lease.is_valid(sent + Duration::from_millis(4_999)));
         assert!(!lease.is_valid(sent + Duration::from_secs(5)));
         assert!(lease.renew_at() < lease.valid_until());

@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::api::{ApiError, STREAM_NAME_EXIST, STREAM_NOT_FOUND};
 use super::connect::Connection;
 use super::difference::{Difference, differences, lines};
+use crate::wire::Subjects;
 
 /// The oldest reader that understands what this version writes.
 const MIN_READER: u32 = 1;
@@ -256,11 +257,13 @@ impl Topology {
         if !self.buckets.is_power_of_two() {
             return Err(TopologyError::Buckets(self.buckets));
         }
+        let subjects = Subjects::new(&self.prefix);
+        let subjects = subjects.map_err(|_| TopologyError::Prefix(self.prefix.clone()))?;
         Ok(vec![
-            self.ledger(),
-            self.intake(),
-            self.samples(),
-            self.dead_letters(),
+            self.ledger(&subjects),
+            self.intake(&subjects),
+            self.samples(&subjects),
+            self.dead_letters(&subjects),
             self.leases(),
             self.objects(),
         ])
@@ -289,36 +292,23 @@ impl Topology {
     }
 
     /// No direct reads: a lock is decided on what the leader has. What is decided stays: nobody can delete from it.
-    fn ledger(&self) -> Config {
+    fn ledger(&self, subjects: &Subjects) -> Config {
         let names = self.names();
-        let topics = [
-            "violations.*",
-            "incidents.*",
-            "analyses.*",
-            "plans",
-            "admission",
-            "outcomes.*",
-            "verdicts.*",
-            "reports.*",
-            "changes",
-            "control",
-        ];
-        let subjects = topics.iter().map(|topic| format!("{}.{topic}", names.root)).collect();
-        let base = self.base(names.ledger, subjects, self.ledger);
+        let base = self.base(names.ledger, subjects.ledger_all(), self.ledger);
         Config { deny_delete: true, deny_purge: true, ..base }
     }
 
     /// A message is gone when it is recorded, and acknowledgements of such a stream survive a crash of the server. A
     /// full one refuses what is new, instead of losing what was accepted.
-    fn intake(&self) -> Config {
+    fn intake(&self, subjects: &Subjects) -> Config {
         let names = self.names();
-        let base = self.base(names.intake, vec![format!("{}.intake.>", names.root)], self.intake);
+        let base = self.base(names.intake, vec![subjects.intake_all()], self.intake);
         Config { retention: RetentionPolicy::WorkQueue, discard: DiscardPolicy::New, ..base }
     }
 
-    fn samples(&self) -> Config {
+    fn samples(&self, subjects: &Subjects) -> Config {
         let names = self.names();
-        let mut base = self.base(names.samples, vec![format!("{}.samples.*", names.root)], self.samples);
+        let mut base = self.base(names.samples, vec![subjects.samples_all()], self.samples);
         base.metadata.insert("homeostat.buckets".into(), self.buckets.to_string());
         base.duplicate_window = SAMPLES_DUPLICATE_WINDOW;
         match self.sample_storage {
@@ -327,9 +317,9 @@ impl Topology {
         }
     }
 
-    fn dead_letters(&self) -> Config {
+    fn dead_letters(&self, subjects: &Subjects) -> Config {
         let names = self.names();
-        self.base(names.dead_letters, vec![format!("{}.dlq.*", names.root)], self.dead_letters)
+        self.base(names.dead_letters, vec![subjects.dlq_all()], self.dead_letters)
     }
 
     /// As a key-value bucket is: one value per key, time limits per message, a marker where one ended.
