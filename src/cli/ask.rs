@@ -106,7 +106,7 @@ async fn import(
     let knowledge =
         crate::role::knowledge::Knowledge::open(&data.join("knowledge"), created).map_err(outside)?;
     let copied = knowledge.store().import(&mut input).map_err(outside)?;
-    println!("{copied:?}");
+    println!("{} records read, as of ledger sequence {}", copied.records, copied.applied);
     Ok(())
 }
 
