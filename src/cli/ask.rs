@@ -32,9 +32,10 @@ const PLANS: [Column; 8] = [
     ("ACTIONS", "actions"),
     ("AT", "at"),
 ];
-const LEARNED: [Column; 6] = [
+const LEARNED: [Column; 7] = [
     ("PLAYBOOK", "playbook"),
     ("CAUSE", "cause"),
+    ("SCOPE", "scope"),
     ("HELPED", "helped"),
     ("FAILED", "failed"),
     ("EXPECTED", "expected"),
