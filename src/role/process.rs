@@ -203,6 +203,12 @@ impl Process {
         for role in roles {
             self.start(role, &mut tasks, &roles_stop).await?;
         }
+        let (services, topology) = (self.connections.services.clone(), self.settings.topology.clone());
+        let keeping = sampling::keep_stream(services, topology, roles_stop.clone());
+        tasks.spawn(async move {
+            keeping.await;
+            Ok(())
+        });
         let watching = self.watch_configuration(shelf, roles_stop.clone());
         tasks.spawn(watching);
         for (connection, name) in [

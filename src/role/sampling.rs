@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::RoleError;
 use super::process::ProcessError;
-use crate::bus::nats::{self, Answer, Connection, FeedError, Ledger, Listener, Names, Objects};
+use crate::bus::Tail;
+use crate::bus::nats::{
+    self, Answer, Connection, FeedError, Ledger, Listener, Names, Objects, Topology, TopologyError,
+};
 use crate::clock::Clock;
 use crate::engine::monitor::Monitor;
 use crate::engine::{Ask, Configuration, Core as _, Input, Step};
@@ -28,6 +31,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const CHECKPOINT: &str = "checkpoint.monitor";
 /// How long a producer has to answer for a table.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause before a server is asked again for the stream that it is not ready to tell of.
+const STREAM_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where samples come from.
 pub(super) struct Sampling {
@@ -70,27 +75,28 @@ impl Sampling {
             None => None,
         };
         let mut steps = Vec::new();
-        let mut core = match kept {
+        let (core, next) = match kept {
             Some(kept) => {
                 let mut snapshot = kept.snapshot;
                 let next = kept.sequence + 1;
-                let whole = next >= tail.first_sequence && kept.sequence <= tail.last_sequence;
+                // A stream in the server's memory is another one after the server was restarted.
+                let same = kept.stream == tail.created;
+                let whole = same && next >= tail.first_sequence && kept.sequence <= tail.last_sequence;
                 if !whole {
                     // What may have been missed is not taken for absence.
                     snapshot.observed_since = Some(clock.now());
                 }
-                let core = Monitor::restore(
-                    Arc::clone(cell),
-                    Arc::clone(instance),
-                    Arc::clone(configuration),
-                    snapshot,
-                );
+                let next = if same { next.max(tail.first_sequence) } else { tail.first_sequence };
                 tracing::info!(from = next, to = tail.last_sequence, whole, "restored from a checkpoint");
-                self.read_tail(core, &stream, next.max(tail.first_sequence), tail.last_sequence, &mut steps)
-                    .await?
+                (Monitor::restore(cell.clone(), instance.clone(), configuration.clone(), snapshot), next)
             }
-            None => Monitor::new(Arc::clone(cell), Arc::clone(instance), Arc::clone(configuration)),
+            // A monitor that ended before its first checkpoint is found again in the samples alone.
+            None => {
+                let core = Monitor::new(cell.clone(), instance.clone(), configuration.clone());
+                (core, tail.first_sequence)
+            }
         };
+        let mut core = self.read_tail(core, &stream, next, tail.last_sequence, &mut steps).await?;
         steps.push(core.tick(clock.now()));
         Ok(Restored { core, steps, frames })
     }
@@ -176,13 +182,62 @@ fn decoded(payload: &[u8]) -> Vec<Input> {
     }
 }
 
+/// Makes the sample stream anew when a connection has come up and it is not there, until it is told to stop: it is kept in
+/// the server's memory, so a server that was restarted has none. What is published before that reaches a monitor that
+/// lives, and no other.
+pub(super) async fn keep_stream(connection: Connection, topology: Topology, stop: CancellationToken) {
+    let mut link = connection.events().link();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = link.changed() => if changed.is_err() { return },
+        }
+        while link.borrow_and_update().up {
+            let made = tokio::select! {
+                () = stop.cancelled() => return,
+                made = topology.ensure_samples(&connection) => made,
+            };
+            match made {
+                Ok(false) => break,
+                Ok(true) => {
+                    tracing::warn!("the sample stream was gone and is made anew");
+                    break;
+                }
+                // The server is there before its streams are.
+                Err(TopologyError::Failed { name, reason }) => {
+                    tracing::debug!(name, reason, "the sample stream cannot be looked at");
+                    tokio::time::sleep(STREAM_AGAIN).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "samples are not kept for a monitor's restart");
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// Keeps the monitor's state.
 pub(super) struct Saving {
     out: mpsc::Sender<wire::checkpoint::Checkpoint>,
-    place: watch::Receiver<u64>,
+    place: watch::Receiver<Place>,
     last: Option<Timestamp>,
     /// The end of the sample stream when the state was kept last: by now, all before it was handled.
-    behind: u64,
+    behind: Place,
+}
+
+/// A place in the sample stream.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Which stream of that name.
+    stream: Timestamp,
+    sequence: u64,
+}
+
+impl Place {
+    fn end(tail: &Tail) -> Self {
+        Self { stream: tail.created, sequence: tail.last_sequence }
+    }
 }
 
 impl Saving {
@@ -195,7 +250,7 @@ impl Saving {
         let stream = Ledger::of_stream(sampling.services.clone(), &sampling.names.samples).await?;
         let objects = Objects::open(sampling.services.clone(), &sampling.names).await?;
         let (out, mut kept) = mpsc::channel::<wire::checkpoint::Checkpoint>(1);
-        let (end, place) = watch::channel(stream.tail().await?.last_sequence);
+        let (end, place) = watch::channel(Place::end(&stream.tail().await?));
         tasks.spawn(async move {
             let mut every = tokio::time::interval(CHECKPOINT_EVERY / 2);
             loop {
@@ -203,7 +258,7 @@ impl Saving {
                     () = stop.cancelled() => return Ok(()),
                     _ = every.tick() => {
                         if let Ok(tail) = stream.tail().await {
-                            end.send_replace(tail.last_sequence);
+                            end.send_replace(Place::end(&tail));
                         }
                     }
                     Some(checkpoint) = kept.recv() => match wire::checkpoint::encode(&checkpoint) {
@@ -231,7 +286,8 @@ impl Saving {
         telemetry::monitor_counters(&core.counters());
         // Full: the last one is still being kept, and the next one is newer anyway.
         if let Ok(room) = self.out.try_reserve() {
-            room.send(wire::checkpoint::Checkpoint { sequence: self.behind, snapshot: core.snapshot() });
+            let Place { stream, sequence } = self.behind;
+            room.send(wire::checkpoint::Checkpoint { stream, sequence, snapshot: core.snapshot() });
         }
         self.behind = *self.place.borrow();
     }

@@ -92,6 +92,15 @@ impl Cell {
     }
 }
 
+impl Drop for Cell {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            eprintln!("the logs of the processes are in {}", self.folder.path().display());
+        }
+    }
+}
+
 async fn apply(bed: &Bed, connection: &Connection, folder: PathBuf) {
     let shelf = Shelf {
         objects: Objects::open(connection.clone(), &bed.names).await.unwrap(),

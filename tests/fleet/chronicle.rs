@@ -59,8 +59,8 @@ impl Chronicle {
 #[derive(Debug, Default)]
 pub(crate) struct Story {
     pub(crate) last_sequence: u64,
-    /// Episodes by the unit that they are about, with their newest phase.
-    pub(crate) episodes: BTreeMap<String, BTreeMap<EpisodeId, Phase>>,
+    /// Episodes by the unit that they are about, with their newest revision.
+    pub(crate) episodes: BTreeMap<String, BTreeMap<EpisodeId, (u32, Phase)>>,
     /// Every time an episode joined an incident.
     joined: BTreeMap<EpisodeId, Vec<IncidentId>>,
     pub(crate) incidents: BTreeMap<IncidentId, IncidentPhase>,
@@ -99,7 +99,10 @@ impl Story {
         match entry {
             Entry::Violation(violation) => {
                 let unit = violation.labels.get("unit").unwrap_or_default().to_owned();
-                self.episodes.entry(unit).or_default().insert(violation.episode, violation.phase);
+                let newest = self.episodes.entry(unit).or_default().entry(violation.episode);
+                let newest = newest.or_insert((violation.rev, violation.phase));
+                // A monitor that begins anew says again what it said before; older revisions are ignored.
+                *newest = (*newest).max((violation.rev, violation.phase));
             }
             // On their own subjects incidents are copies for subscribers.
             Entry::Incident(incident) if matches!(record.topic, Topic::Analyses(_)) => {
@@ -159,7 +162,7 @@ impl Story {
     pub(crate) fn unfinished(&self) -> Vec<String> {
         let mut left = Vec::new();
         for (unit, episodes) in &self.episodes {
-            for (episode, phase) in episodes {
+            for (episode, (_, phase)) in episodes {
                 if *phase != Phase::Resolved {
                     left.push(format!("{episode} of {unit} is {phase}"));
                 }

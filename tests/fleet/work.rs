@@ -70,10 +70,20 @@ impl Work {
     }
 }
 
-/// A producer of samples.
+/// A producer of samples. The sample stream is gone with the server's memory, until a process has made it anew.
 pub(crate) async fn producer(connection: Connection, name: &str) -> Producer {
     let subjects = Subjects::new("homeostat").unwrap();
-    Producer::open(connection, subjects, "default", name, Clock::system()).await.unwrap()
+    let opening = async {
+        loop {
+            let clock = Clock::system();
+            let opened = Producer::open(connection.clone(), subjects.clone(), "default", name, clock).await;
+            match opened {
+                Ok(producer) => return producer,
+                Err(_) => tokio::time::sleep(AGAIN_AFTER).await,
+            }
+        }
+    };
+    crate::support::soon("a producer", opening).await
 }
 
 /// One reading of a unit.
