@@ -11,12 +11,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::RoleError;
+use super::catching_up::catch_up;
+use super::live::Wiring;
 use super::process::ProcessError;
 use crate::bus::Tail;
 use crate::bus::nats::{
     self, Answer, Connection, FeedError, Ledger, Listener, Names, Objects, Topology, TopologyError,
 };
-use crate::clock::Clock;
 use crate::engine::monitor::Monitor;
 use crate::engine::{Ask, Configuration, Core as _, Input, Step};
 use crate::model::Timestamp;
@@ -51,14 +52,16 @@ pub(super) struct Restored {
 }
 
 impl Sampling {
-    /// Subscribes, restores the last checkpoint and reads the tail of the sample stream behind it.
+    /// Subscribes, restores the last checkpoint, folds the ledger and reads the tail of the sample stream behind the
+    /// checkpoint.
     pub(super) async fn restore(
         &self,
         cell: &Arc<str>,
-        instance: &Arc<str>,
         configuration: &Arc<Configuration>,
-        clock: &Clock,
+        wiring: &mut Wiring,
+        instance: &Arc<str>,
     ) -> Result<Restored, RoleError> {
+        let clock = wiring.clock.clone();
         let subjects: Vec<String> = (0..self.buckets).map(|bucket| self.subjects.samples(bucket)).collect();
         let frames = Listener::open(&self.samples, &subjects).await.map_err(RoleError::Listen)?;
         let stream = Ledger::of_stream(self.services.clone(), &self.names.samples).await?;
@@ -74,8 +77,7 @@ impl Sampling {
             },
             None => None,
         };
-        let mut steps = Vec::new();
-        let (core, next) = match kept {
+        let (mut core, next, begun) = match kept {
             Some(kept) => {
                 let mut snapshot = kept.snapshot;
                 let next = kept.sequence + 1;
@@ -88,14 +90,25 @@ impl Sampling {
                 }
                 let next = if same { next.max(tail.first_sequence) } else { tail.first_sequence };
                 tracing::info!(from = next, to = tail.last_sequence, whole, "restored from a checkpoint");
-                (Monitor::restore(cell.clone(), instance.clone(), configuration.clone(), snapshot), next)
+                let begun = snapshot.at;
+                let core =
+                    Monitor::restore(cell.clone(), instance.clone(), configuration.clone(), snapshot);
+                (core, next, begun)
             }
-            // A monitor that ended before its first checkpoint is found again in the samples alone.
+            // One that ended before its first checkpoint is where it was by the samples alone.
             None => {
+                let first = match tail.first_sequence {
+                    0 => None,
+                    first => stream.get(first).await?,
+                };
                 let core = Monitor::new(cell.clone(), instance.clone(), configuration.clone());
-                (core, tail.first_sequence)
+                (core, tail.first_sequence, first.map(|first| first.stored_at))
             }
         };
+        // At one instant, before the first sample: no deadline passes on a part of the ledger, or before its samples.
+        let begun = begun.unwrap_or_else(|| clock.now());
+        let Wiring { ledger, feed, subjects, .. } = wiring;
+        let mut steps = catch_up(&mut core, ledger, feed, subjects, || begun).await?;
         let mut core = self.read_tail(core, &stream, next, tail.last_sequence, &mut steps).await?;
         steps.push(core.tick(clock.now()));
         Ok(Restored { core, steps, frames })

@@ -1,6 +1,7 @@
 //! A cell: a server, its targets, and one or more processes of each role.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use homeostat::bus::nats::{Connection, Ledger, Objects, Publisher, Topology};
 use homeostat::clock::Clock;
@@ -17,6 +18,9 @@ use crate::work::Work;
 
 /// How long an attempt may take: what is in doubt is known to be so that much later.
 pub(crate) const ATTEMPT_TIMEOUT_SECONDS: u32 = 3;
+
+/// How often processes are looked after.
+const TEND_EVERY: Duration = Duration::from_millis(25);
 
 /// Processes are killed before their server.
 pub(crate) struct Cell {
@@ -65,6 +69,23 @@ impl Cell {
     pub(crate) fn take(&mut self, role: &str) -> Member {
         let place = self.members.iter().position(|member| member.role == role);
         self.members.remove(place.unwrap_or_else(|| panic!("no {role} runs")))
+    }
+
+    /// Starts again what has ended by itself, as whatever watches over processes does: one that loses its server while
+    /// it starts gives up. Waits meanwhile for what is to happen.
+    pub(crate) async fn tended(&mut self, what: &str, mut has_happened: impl FnMut(&Self) -> bool) {
+        let waiting = async {
+            while !has_happened(self) {
+                tokio::time::sleep(TEND_EVERY).await;
+                for place in 0..self.members.len() {
+                    if !self.members[place].is_running() {
+                        println!("the {} ended by itself and is started again", self.members[place].role);
+                        self.members[place] = self.member(&self.members[place].role).await;
+                    }
+                }
+            }
+        };
+        crate::support::soon(what, waiting).await;
     }
 
     /// The first process of a role.

@@ -61,6 +61,8 @@ pub(crate) struct Story {
     pub(crate) last_sequence: u64,
     /// Episodes by the unit that they are about, with their newest revision.
     pub(crate) episodes: BTreeMap<String, BTreeMap<EpisodeId, (u32, Phase)>>,
+    /// Everything that was said of a unit, for a failure's message.
+    said: BTreeMap<String, Vec<String>>,
     /// Every time an episode joined an incident.
     joined: BTreeMap<EpisodeId, Vec<IncidentId>>,
     pub(crate) incidents: BTreeMap<IncidentId, IncidentPhase>,
@@ -99,6 +101,16 @@ impl Story {
         match entry {
             Entry::Violation(violation) => {
                 let unit = violation.labels.get("unit").unwrap_or_default().to_owned();
+                self.said.entry(unit.clone()).or_default().push(format!(
+                    "#{} {} {} rev {} {} by {} at {}",
+                    record.sequence,
+                    record.stored_at,
+                    violation.episode,
+                    violation.rev,
+                    violation.phase,
+                    record.batch.instance,
+                    violation.at,
+                ));
                 let newest = self.episodes.entry(unit).or_default().entry(violation.episode);
                 let newest = newest.or_insert((violation.rev, violation.phase));
                 // A monitor that begins anew says again what it said before; older revisions are ignored.
@@ -164,7 +176,7 @@ impl Story {
         for (unit, episodes) in &self.episodes {
             for (episode, (_, phase)) in episodes {
                 if *phase != Phase::Resolved {
-                    left.push(format!("{episode} of {unit} is {phase}"));
+                    left.push(format!("{episode} of {unit} is {phase}: {:#?}", self.said[unit]));
                 }
                 if !self.joined.contains_key(episode) {
                     left.push(format!("{episode} of {unit} is in no incident"));

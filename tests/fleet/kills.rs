@@ -44,7 +44,7 @@ async fn kills_of_every_role_and_of_the_server_lose_nothing_and_repeat_nothing()
     for (number, victim) in victims.iter().enumerate() {
         let effects = cell.targets.effects() + EFFECTS_BETWEEN;
         let what = format!("work before kill {number}, of the {victim}");
-        cell.targets.until(&what, |world| world.effects.len() >= effects).await;
+        cell.tended(&what, |cell| cell.targets.effects() >= effects).await;
         // Not a wait for anything: where in the work the kill falls.
         tokio::time::sleep(Duration::from_millis(random.u64(..JITTER_MILLIS_MAX))).await;
         println!("{:>6.2} s: kill {number}, of the {victim}", begun.elapsed().as_secs_f64());
@@ -65,9 +65,6 @@ async fn kills_of_every_role_and_of_the_server_lose_nothing_and_repeat_nothing()
         }
     }
     let in_doubt = kill_between_intent_and_outcome(&mut cell).await;
-    for member in &mut cell.members {
-        member.ready().await;
-    }
     let by_hand = cell.settle().await;
     check(&cell, &blinks).await;
     let story = cell.chronicle.so_far();
