@@ -16,9 +16,6 @@ use crate::support::Bed;
 use crate::target::Targets;
 use crate::work::Work;
 
-/// How long an attempt may take: what is in doubt is known to be so that much later.
-pub(crate) const ATTEMPT_TIMEOUT_SECONDS: u32 = 3;
-
 /// How often processes are looked after.
 const TEND_EVERY: Duration = Duration::from_millis(25);
 
@@ -33,8 +30,9 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// A cell with its streams and its configuration, in which units begin to break.
-    pub(crate) async fn start(roles: &[&str]) -> Self {
+    /// A cell with its streams and its configuration, in which units begin to break. An attempt may take
+    /// `attempt_seconds`: what is in doubt is known to be so that much later.
+    pub(crate) async fn start(roles: &[&str], attempt_seconds: u32) -> Self {
         let mut bed = Bed::start().await;
         // As `homeostat run` makes it, which verifies what is there.
         bed.topology = Topology::new("homeostat", "default").unwrap();
@@ -43,7 +41,7 @@ impl Cell {
         let targets = Targets::start(bed.connect().await).await;
         let folder = tempfile::tempdir().unwrap();
         let chronicle = Chronicle::open(&bed, bed.connect().await).await;
-        apply(&bed, &connection, configuration(&folder, &targets.http)).await;
+        apply(&bed, &connection, configuration(&folder, &targets.http, attempt_seconds)).await;
         let work = Work::start([bed.connect().await, bed.connect().await], &bed.names, &targets).await;
         let mut cell = Self { members: Vec::new(), work, targets, chronicle, bed, folder };
         for role in roles {
@@ -88,9 +86,9 @@ impl Cell {
         crate::support::soon(what, waiting).await;
     }
 
-    /// The first process of a role.
-    pub(crate) fn first(&self, role: &str) -> &Member {
-        self.members.iter().find(|member| member.role == role).unwrap()
+    /// The processes of a role.
+    pub(crate) fn of(&self, role: &str) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(move |member| member.role == role)
     }
 
     /// Ends the work and waits until everything that was begun has ended. What the loop did not heal is made well by
@@ -136,16 +134,21 @@ async fn apply(bed: &Bed, connection: &Connection, folder: PathBuf) {
 }
 
 /// Units that are seen broken are fixed over NATS; units that are reported are mended over HTTP.
-fn configuration(folder: &TempDir, http: &str) -> PathBuf {
+fn configuration(folder: &TempDir, http: &str, attempt_seconds: u32) -> PathBuf {
     let root = folder.path().join("configuration");
     for (name, text) in [
         ("analysis.yaml", "scope_labels: [unit]\n".to_owned()),
         ("charter.yaml", CHARTER.to_owned()),
         ("rules/units.yaml", RULES.to_owned()),
-        ("playbooks/fix.yaml", playbook("fix", "UnitBroken", "unit_broken", FIX)),
+        ("playbooks/fix.yaml", playbook("fix", ["UnitBroken", "unit_broken"], FIX, attempt_seconds)),
         (
             "playbooks/mend.yaml",
-            playbook("mend", "UnitDegraded", "unit_degraded", &MEND.replace("ADDRESS", http)),
+            playbook(
+                "mend",
+                ["UnitDegraded", "unit_degraded"],
+                &MEND.replace("ADDRESS", http),
+                attempt_seconds,
+            ),
         ),
     ] {
         let file = root.join(name);
@@ -169,6 +172,10 @@ const RULES: &str = "groups:
       - alert: UnitBroken
         expr: unit_broken > 0
         labels: {severity: critical}
+      # A second symptom at the same moment, on another subject: both belong to one incident.
+      - alert: UnitLoud
+        expr: unit_broken >= 1
+        labels: {severity: warning}
 ";
 
 const FIX: &str = r#"    nats_request: {subject: "fleet.fix.{{ $labels.unit }}", body: "{}"}
@@ -177,7 +184,7 @@ const FIX: &str = r#"    nats_request: {subject: "fleet.fix.{{ $labels.unit }}",
 const MEND: &str = r#"    webhook: {url: "http://ADDRESS/mend/{{ $labels.unit }}"}
     idempotency: none"#;
 
-fn playbook(name: &str, alert: &str, metric: &str, step: &str) -> String {
+fn playbook(name: &str, [alert, metric]: [&str; 2], step: &str, attempt_seconds: u32) -> String {
     format!(
         r#"playbook: {name}
 answers: [{{cause: "symptom:{alert}"}}]
@@ -185,7 +192,7 @@ settle: 0s
 steps:
   - name: {name}
 {step}
-    timeout: {ATTEMPT_TIMEOUT_SECONDS}s
+    timeout: {attempt_seconds}s
 verify:
   expr: {metric}{{unit="{{{{ $labels.unit }}}}"}} == 0
   within: 10s

@@ -59,8 +59,8 @@ impl Chronicle {
 #[derive(Debug, Default)]
 pub(crate) struct Story {
     pub(crate) last_sequence: u64,
-    /// Episodes by the unit that they are about, with their newest revision.
-    pub(crate) episodes: BTreeMap<String, BTreeMap<EpisodeId, (u32, Phase)>>,
+    /// Episodes by the unit that they are about, each with its alert and its newest revision.
+    pub(crate) episodes: BTreeMap<String, BTreeMap<EpisodeId, (String, u32, Phase)>>,
     /// Everything that was said of a unit, for a failure's message.
     said: BTreeMap<String, Vec<String>>,
     /// Every time an episode joined an incident.
@@ -72,26 +72,13 @@ pub(crate) struct Story {
     pub(crate) outcomes: BTreeMap<AttemptId, BTreeSet<OutcomeResult>>,
     verdicts: BTreeMap<PlanId, BTreeSet<VerdictKind>>,
     in_doubt: BTreeSet<PlanId>,
-    /// Which processes wrote analyses, plans, intents, and how many of each.
-    pub(crate) writers: BTreeMap<(Role, String), usize>,
+    /// Which processes wrote incidents, plans and intents, and how many.
+    deciders: BTreeMap<(Role, String), usize>,
 }
 
 impl Story {
     fn add(&mut self, record: &Record) {
         self.last_sequence = record.sequence;
-        let decides = match record.topic {
-            Topic::Analyses(_) | Topic::Plans | Topic::Admission => true,
-            Topic::Violations(_)
-            | Topic::Incidents(_)
-            | Topic::Outcomes(_)
-            | Topic::Verdicts(_)
-            | Topic::Reports(_)
-            | Topic::Changes
-            | Topic::Control => false,
-        };
-        if decides {
-            *self.writers.entry((record.batch.role, record.batch.instance.to_string())).or_default() += 1;
-        }
         for entry in &record.batch.entries {
             self.add_entry(record, entry);
         }
@@ -112,23 +99,29 @@ impl Story {
                     violation.at,
                 ));
                 let newest = self.episodes.entry(unit).or_default().entry(violation.episode);
-                let newest = newest.or_insert((violation.rev, violation.phase));
-                // A monitor that begins anew says again what it said before; older revisions are ignored.
-                *newest = (*newest).max((violation.rev, violation.phase));
+                let revision = (violation.rule.alert.to_string(), violation.rev, violation.phase);
+                let newest = newest.or_insert_with(|| revision.clone());
+                // A monitor that begins anew may say again what was said before; older revisions are ignored.
+                if newest.1 < revision.1 {
+                    *newest = revision;
+                }
             }
             // On their own subjects incidents are copies for subscribers.
             Entry::Incident(incident) if matches!(record.topic, Topic::Analyses(_)) => {
                 self.incidents.insert(incident.id, incident.phase);
+                self.decided(record);
                 for episode in &incident.joined {
                     self.joined.entry(*episode).or_default().push(incident.id);
                 }
             }
             Entry::Plan(plan) => {
                 self.plans.insert(plan.id, (plan.incident, plan.mode));
+                self.decided(record);
             }
             Entry::Admission(Admission::Intent(intent)) => {
                 let known = self.intents.insert(intent.attempt, (record.sequence, intent.clone()));
                 assert!(known.is_none(), "two intents for one attempt: {known:?} and {intent:?}");
+                self.decided(record);
             }
             Entry::Admission(Admission::Release(release)) => {
                 self.released.entry(release.plan).or_insert(release.end);
@@ -149,6 +142,10 @@ impl Story {
         }
     }
 
+    fn decided(&mut self, record: &Record) {
+        *self.deciders.entry((record.batch.role, record.batch.instance.to_string())).or_default() += 1;
+    }
+
     /// Whether a violation of this unit was recorded.
     pub(crate) fn knows(&self, unit: &str) -> bool {
         self.episodes.contains_key(unit)
@@ -166,7 +163,7 @@ impl Story {
 
     /// The processes of a role that decided something, and how much.
     pub(crate) fn deciders(&self, role: Role) -> BTreeMap<&str, usize> {
-        let of_role = self.writers.iter().filter(|((known, _), _)| *known == role);
+        let of_role = self.deciders.iter().filter(|((known, _), _)| *known == role);
         of_role.map(|((_, instance), count)| (instance.as_str(), *count)).collect()
     }
 
@@ -174,7 +171,7 @@ impl Story {
     pub(crate) fn unfinished(&self) -> Vec<String> {
         let mut left = Vec::new();
         for (unit, episodes) in &self.episodes {
-            for (episode, (_, phase)) in episodes {
+            for (episode, (_, _, phase)) in episodes {
                 if *phase != Phase::Resolved {
                     left.push(format!("{episode} of {unit} is {phase}: {:#?}", self.said[unit]));
                 }
@@ -196,12 +193,15 @@ impl Story {
     /// What must hold at any time, whatever happened; the targets' view of the world beside the ledger's.
     pub(crate) fn check(&self, world: &World) {
         for (unit, episodes) in &self.episodes {
-            assert_eq!(episodes.len(), 1, "one violation of {unit} became {episodes:?}");
+            let alerts: BTreeSet<&str> = episodes.values().map(|(alert, ..)| alert.as_str()).collect();
+            assert_eq!(episodes.len(), alerts.len(), "one violation of {unit} became {episodes:?}");
+            let incidents = episodes.keys().filter_map(|episode| self.joined.get(episode)).flatten();
+            let incidents: BTreeSet<&IncidentId> = incidents.collect();
+            assert!(incidents.len() <= 1, "the incident of {unit} is split: {:#?}", self.said[unit]);
         }
         for (episode, incidents) in &self.joined {
             assert_eq!(incidents.len(), 1, "{episode} joined more than once: {incidents:?}");
         }
-        assert_eq!(self.incidents.len(), self.joined.len(), "each unit is a scope of its own");
         for (attempt, results) in &self.outcomes {
             assert_eq!(results.len(), 1, "{attempt} ended as {results:?}");
             assert!(self.intents.contains_key(attempt), "{attempt} ended and was not admitted");

@@ -11,7 +11,9 @@ use crate::cell::Cell;
 use crate::target::HELD;
 use crate::work;
 
-const ROLES: [&str; 5] = ["monitor", "analyzer", "planner", "executor", "knowledge"];
+pub(crate) const ROLES: [&str; 5] = ["monitor", "analyzer", "planner", "executor", "knowledge"];
+/// Short: what is in doubt is waited for.
+const ATTEMPT_SECONDS: u32 = 3;
 /// How often each role is killed.
 const KILLS_PER_ROLE: usize = 4;
 /// How often the server is.
@@ -37,7 +39,7 @@ async fn kills_of_every_role_and_of_the_server_lose_nothing_and_repeat_nothing()
     random.shuffle(&mut victims);
     println!("in this order: {victims:?}");
 
-    let mut cell = Cell::start(&ROLES).await;
+    let mut cell = Cell::start(&ROLES, ATTEMPT_SECONDS).await;
     let clock = Clock::system();
     let begun = clock.stopwatch();
     let mut blinks = Vec::new();
@@ -119,7 +121,8 @@ async fn kill_between_intent_and_outcome(cell: &mut Cell) -> usize {
             })
         })
         .await;
-    let counted = cell.first("executor").metric("homeostat_attempts_in_doubt_total", &[]).await;
+    let executor = cell.of("executor").next().unwrap();
+    let counted = executor.metric("homeostat_attempts_in_doubt_total", &[]).await;
     assert!(counted >= 1.0, "{counted}");
     doubts(&cell.chronicle.so_far())
 }

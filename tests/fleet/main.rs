@@ -5,11 +5,15 @@
 #![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails at that line")]
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "the tests of the bus need more of it")]
 mod support;
 
 mod cell;
 mod chronicle;
 mod kills;
 mod member;
+mod poison;
+mod sharing;
+mod stopping;
 mod target;
 mod work;

@@ -101,6 +101,8 @@ impl External {
             (Phase::Resolved, None) if now.saturating_since(found.at) < BEGINNING_WAIT => {
                 return Recording::Later(BEGINNING_LOOK);
             }
+            // The end of an earlier one, told twice or late.
+            (Phase::Resolved, Some(known)) if found.at < known.at => return Recording::Nothing,
             (Phase::Firing, Some(_)) | (Phase::Resolved, None) => return Recording::Nothing,
             (Phase::Firing, None) if self.firing.len() >= FIRING_MAX => {
                 return Recording::Refuse(format!(
@@ -230,6 +232,10 @@ mod tests {
         external.learn(&begun);
         let over = recorded(external.record("cell", &fold, ended.clone(), soon));
         assert_eq!((over.episode, over.phase, over.at), (begun.episode, Phase::Resolved, ended.at));
+        external.learn(&over);
+        let again = recorded(external.record("cell", &fold, found(Phase::Firing, 3_000, 3_000), soon));
+        external.learn(&again);
+        assert_eq!(external.record("cell", &fold, ended.clone(), soon), Recording::Nothing);
         let late = ended.at + BEGINNING_WAIT;
         assert_eq!(External::default().record("cell", &fold, ended, late), Recording::Nothing);
     }
