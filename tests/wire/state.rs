@@ -127,7 +127,7 @@ fn survives(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<(), DecodeError>) {
 #[test]
 fn a_checkpoint_reads_back() {
     for snapshot in [MonitorSnapshot::default(), snapshot()] {
-        let checkpoint = Checkpoint { sequence: 41, snapshot };
+        let checkpoint = Checkpoint { stream: AT, sequence: 41, snapshot };
         let bytes = checkpoint::encode(&checkpoint).unwrap();
         assert_eq!(checkpoint::decode(&bytes).unwrap(), checkpoint);
     }
@@ -136,7 +136,7 @@ fn a_checkpoint_reads_back() {
 #[test]
 fn a_damaged_checkpoint_is_read_or_refused() {
     let snapshot = MonitorSnapshot { unpublished: Vec::new(), ..snapshot() };
-    let bytes = checkpoint::encode(&Checkpoint { sequence: 41, snapshot }).unwrap();
+    let bytes = checkpoint::encode(&Checkpoint { stream: AT, sequence: 41, snapshot }).unwrap();
     survives(&bytes, |bytes| checkpoint::decode(bytes).map(drop));
 }
 

@@ -58,8 +58,6 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// Samples from further ahead are refused: one clock set to another century must not carry the time of its series there,
 /// from where it does not come back. Prometheus' own bound.
 const AHEAD_MAX: Duration = Duration::from_mins(10);
-/// How long a violation from outside waits for one about the same labels that is under way to the ledger.
-const INTAKE_AGAIN: Duration = Duration::from_millis(100);
 
 /// The deciding core of the monitor role.
 #[derive(Debug)]
@@ -322,7 +320,7 @@ impl Monitor {
             return;
         }
         let counters = &mut self.evaluation.counters;
-        match self.external.record(&self.evaluation.cell, &self.fold, found) {
+        match self.external.record(&self.evaluation.cell, &self.fold, found, now) {
             Recording::Record(violation) => {
                 counters.intake_recorded += 1;
                 let topic = Topic::Violations(violation.severity);
@@ -332,7 +330,7 @@ impl Monitor {
                 counters.intake_repeated += 1;
                 self.outbox.ack(step, [token]);
             }
-            Recording::Later => step.done.push((token, Done::Nak(INTAKE_AGAIN))),
+            Recording::Later(pause) => step.done.push((token, Done::Nak(pause))),
             Recording::Refuse(cause) => {
                 counters.intake_refused += 1;
                 step.done.push((token, Done::Dead(cause.into())));
