@@ -3,7 +3,6 @@
 //! [`live`] runs them on NATS; [`world`] runs them in one thread on virtual time, for [`replay`] and for simulations.
 
 pub mod applying;
-pub mod cycle;
 mod cycles;
 mod decoding;
 mod error;
