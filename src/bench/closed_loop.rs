@@ -204,6 +204,8 @@ impl Probe {
         options: &LoopOptions,
         stop: &CancellationToken,
     ) -> Result<LoopFigures, BenchError> {
+        // Two samples of one series at the same time are a conflict.
+        tokio::time::sleep(PAUSE).await;
         self.block(WARM_UP).await?;
         let mut floor = match options.floor {
             true => {
@@ -233,6 +235,7 @@ impl Probe {
         Ok(LoopFigures { floor: quantiles(floors), closed_loop })
     }
 
+    /// Rounds, one after the other.
     async fn block(&mut self, rounds: u32) -> Result<Vec<Duration>, BenchError> {
         let mut times = Vec::new();
         for _ in 0..rounds {
