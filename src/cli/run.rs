@@ -90,13 +90,22 @@ pub(super) async fn private_server(
     sync: SyncInterval,
     context: &Context,
 ) -> Result<PrivateServer, Failure> {
+    PrivateServer::start(server_options(binary, folder, sync, context)?).await.map_err(outside)
+}
+
+/// How to start a private server with its files in this folder.
+pub(super) fn server_options(
+    binary: Option<PathBuf>,
+    folder: &Path,
+    sync: SyncInterval,
+    context: &Context,
+) -> Result<ServerOptions, Failure> {
     let Some(binary) = binary.or_else(|| context.environment.find_nats_server()) else {
         return Err(outside(anyhow::anyhow!(
             "there is no nats-server\nhint: scripts/nats-server finds or installs one; --nats-server or HOMEOSTAT_NATS_SERVER names it"
         )));
     };
-    let options = ServerOptions { binary, folder: folder.to_owned(), sync, extra: String::new() };
-    PrivateServer::start(options).await.map_err(outside)
+    Ok(ServerOptions { binary, folder: folder.to_owned(), sync, extra: String::new() })
 }
 
 /// A folder of our own below the system's temporary one.

@@ -29,7 +29,7 @@ use crate::telemetry;
 use crate::wire::{self, Subjects};
 
 /// Records and deliveries that are taken at once: more only delays the first of them.
-const TAKEN_AT_ONCE_MAX: usize = 256;
+pub(crate) const TAKEN_AT_ONCE_MAX: usize = 256;
 /// Acknowledgement wait of the shared queues: also the pause before another process gets what a killed one had in hand.
 pub const ACK_WAIT: Duration = Duration::from_secs(5);
 /// How often the server is told that what is in hand is being worked on.
@@ -109,7 +109,8 @@ enum Woken {
     Stop,
 }
 
-/// Runs a role until it is told to stop, and finishes what is under way. `observe` is called after each step.
+/// Runs a role until it is told to stop, and finishes what is under way. `observe` is called after each step, and now and then
+/// without one.
 pub async fn run<C: Core, O: FnMut(&mut C, Timestamp)>(
     core: C,
     wiring: Wiring,
@@ -160,7 +161,11 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                     let step = self.core.tick(now);
                     self.carry_out(now, step).await;
                 }
-                Woken::Progress => self.tell_progress().await,
+                Woken::Progress => {
+                    self.tell_progress().await;
+                    // Who only looks at what was counted looks in quiet times too.
+                    (self.observe)(&mut self.core, self.wiring.clock.now());
+                }
                 Woken::Stop => break,
             }
         }

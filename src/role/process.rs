@@ -30,11 +30,11 @@ use crate::telemetry;
 use crate::wire::Subjects;
 
 /// Deliveries of one shared queue that may be unsettled at once, over all its processes.
-const ACK_PENDING_MAX: u32 = 4_096;
+pub(crate) const ACK_PENDING_MAX: u32 = 4_096;
 /// Deliveries that one process takes in advance; a killed one keeps them for the acknowledgement wait.
-const TAKEN_IN_ADVANCE: usize = 256;
+pub(crate) const TAKEN_IN_ADVANCE: usize = 256;
 /// Batches of frames between the subscription and the monitor: behind it the subscription fills, and then counts losses.
-const FRAME_BATCHES_QUEUED_MAX: usize = 64;
+pub(crate) const FRAME_BATCHES_QUEUED_MAX: usize = 64;
 /// Tables that are being asked for.
 const TABLE_QUESTIONS_MAX: usize = 64;
 /// How often the ledger is asked which bundle holds, beside what the roles see on their feeds.
