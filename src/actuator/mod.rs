@@ -22,6 +22,7 @@ use crate::engine::{Act, Acted};
 use crate::model::{ActionSpec, OutcomeResult, Timestamp};
 
 pub use messenger::{Answer, Message, Messenger, MessengerError};
+pub(crate) use nats::{SERVICE_ERROR_CODE_HEADER, SERVICE_ERROR_HEADER};
 pub use output::OUTPUT_BYTES_MAX;
 
 /// The output of an attempt whose lease was over before the call. Nothing was done.

@@ -6,8 +6,12 @@ use serde_json::Value;
 use super::output::head;
 use super::{Answer, Call, End, Message, Messenger, MessengerError, OUTPUT_BYTES_MAX, check_body};
 
-/// What the NATS service API puts into an answer that is an error.
-const SERVICE_ERROR_HEADER: &str = "Nats-Service-Error";
+/// What the NATS service API puts into an answer that is an error: why, for people.
+pub(crate) const SERVICE_ERROR_HEADER: &str = "Nats-Service-Error";
+/// And its number, as HTTP has them.
+pub(crate) const SERVICE_ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
+/// A go-between that does not know what became of the request, as on HTTP: bad gateway, gateway timeout.
+const GATEWAY_CODES: [&str; 2] = ["502", "504"];
 /// Longer than any subject that a person made up.
 const SUBJECT_BYTES_MAX: usize = 512;
 
@@ -65,10 +69,18 @@ pub(super) async fn request(messenger: &dyn Messenger, message: Message, call: &
 fn judge(answer: &Answer) -> End {
     let text = String::from_utf8_lossy(&answer.payload);
     let said = head(&text, OUTPUT_BYTES_MAX);
-    let service_error =
-        answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(SERVICE_ERROR_HEADER));
-    if let Some((_, why)) = service_error {
-        return End::failed(format!("the target answered with an error: {why}")).with(said);
+    let header = |wanted: &str| {
+        let found = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.as_str())
+    };
+    let (why, code) = (header(SERVICE_ERROR_HEADER), header(SERVICE_ERROR_CODE_HEADER));
+    if why.is_some() || code.is_some() {
+        let why = why.filter(|why| !why.is_empty()).unwrap_or("it does not say which");
+        let code = code.unwrap_or("no code");
+        if GATEWAY_CODES.contains(&code) {
+            return End::open(format_args!("a gateway answered for the target: {why} ({code})")).with(said);
+        }
+        return End::failed(format!("the target answered with an error: {why} ({code})")).with(said);
     }
     match serde_json::from_slice::<Value>(&answer.payload) {
         Ok(Value::Object(fields)) if fields.get("error").is_some_and(|error| !error.is_null()) => {
@@ -115,6 +127,8 @@ mod tests {
         let cases = [
             (header("Nats-Service-Error"), "", OutcomeResult::Failed),
             (header("nats-service-error"), "{}", OutcomeResult::Failed),
+            (vec![(SERVICE_ERROR_CODE_HEADER.to_owned(), "409".to_owned())], "", OutcomeResult::Failed),
+            (vec![(SERVICE_ERROR_CODE_HEADER.to_owned(), "504".to_owned())], "", OutcomeResult::TimedOut),
             (Vec::new(), r#"{"error": "no such worker"}"#, OutcomeResult::Failed),
             (Vec::new(), r#"{"error": {"code": 1}}"#, OutcomeResult::Failed),
             (Vec::new(), r#"{"error": null, "ok": true}"#, OutcomeResult::Succeeded),

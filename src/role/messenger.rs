@@ -1,10 +1,13 @@
 //! What actions need of the bus: publish and request on subjects that are not the loop's own.
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use crate::actuator::{Answer, Message, Messenger, MessengerError};
-use crate::bus::nats::{self, AskError, Connection};
+use crate::actuator::{
+    Answer, Message, Messenger, MessengerError, SERVICE_ERROR_CODE_HEADER, SERVICE_ERROR_HEADER,
+};
+use crate::bus::nats::{self, AskError, Connection, Refusal};
 
 /// Carries actions' messages over a connection.
 #[derive(Clone, Debug)]
@@ -17,7 +20,7 @@ impl Messenger for BusMessenger {
             let sending = nats::say(&self.0, &message.subject, question(message.headers, message.payload));
             match tokio::time::timeout(timeout, sending).await {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(answered(error)),
+                Ok(Err(error)) => Err(unanswered(error)),
                 Err(_) => Err(MessengerError::Unanswered("the server did not confirm in time".to_owned())),
             }
         }
@@ -29,7 +32,8 @@ impl Messenger for BusMessenger {
             let asked = question(message.headers, message.payload);
             match nats::ask(&self.0, &message.subject, asked, message.timeout).await {
                 Ok(answer) => Ok(Answer { headers: answer.headers, payload: answer.payload }),
-                Err(error) => Err(answered(error)),
+                Err(AskError::Refused { refusal, .. }) => Ok(said_no(refusal)),
+                Err(error) => Err(unanswered(error)),
             }
         }
         .boxed()
@@ -41,7 +45,16 @@ fn question(headers: Vec<(&'static str, String)>, payload: bytes::Bytes) -> nats
     nats::Answer { headers, payload }
 }
 
-fn answered(error: AskError) -> MessengerError {
+/// A service that says no has answered: what it was asked for has not happened.
+fn said_no(refusal: Refusal) -> Answer {
+    let headers = vec![
+        (SERVICE_ERROR_CODE_HEADER.to_owned(), refusal.code.to_string()),
+        (SERVICE_ERROR_HEADER.to_owned(), refusal.status),
+    ];
+    Answer { headers, payload: Bytes::new() }
+}
+
+fn unanswered(error: AskError) -> MessengerError {
     match error {
         AskError::Nobody(_) => MessengerError::NoResponders,
         error @ AskError::Unavailable { .. } => MessengerError::NotSent(error.to_string()),

@@ -255,8 +255,7 @@ fn report(plan: &PlanState, reason: Reason, text: String, now: Timestamp) -> Say
 
 fn tell_shadow(plan: &PlanState, now: Timestamp) -> Saying {
     let steps: Vec<&str> = plan.plan.steps.iter().map(|step| step.name.as_ref()).collect();
-    let text =
-        format!("shadow: {} would {} on {}", plan.plan.playbook, steps.join(", then "), plan.plan.scope);
+    let text = format!("{} would {} on {}", plan.plan.playbook, steps.join(", then "), plan.plan.scope);
     report(plan, Reason::Shadow, text, now)
 }
 
