@@ -4,6 +4,7 @@
 //! simulation) carries out its steps and feeds the answers back in.
 
 pub mod analyze;
+mod condition;
 pub mod configuration;
 pub mod core;
 pub mod execute;
@@ -12,6 +13,9 @@ pub mod monitor;
 pub mod outbox;
 pub mod plan;
 pub mod promql;
+pub mod size;
+#[cfg(test)]
+mod testing;
 
 pub use configuration::Configuration;
 pub use core::{

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Done, Emit, Published, Step, Ticket, Token};
-use crate::model::{
-    Admission, Basis, Batch, ENTRIES_PER_BATCH_MAX, Entry, MessageId, Role, Timestamp, Topic, id::Causal,
-};
+use super::{Done, Emit, Published, Step, Ticket, Token, size};
+use crate::model::{Admission, Basis, Batch, Entry, MessageId, Role, Timestamp, Topic, id::Causal};
 
 /// The first pause before a publish without an answer is sent again; the server's window drops the second copy.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -21,8 +19,16 @@ pub struct Outbox {
     instance: Arc<str>,
     last_ticket: u64,
     waiting: BTreeMap<Ticket, Waiting>,
-    /// How many publishes each held delivery waits for.
-    held: BTreeMap<Token, usize>,
+    held: BTreeMap<Token, Held>,
+}
+
+/// A delivery that is held.
+#[derive(Debug, Default)]
+struct Held {
+    /// How many publishes it waits for.
+    waits: usize,
+    /// The ledger refused one of them: whatever becomes of the others, it is not acknowledged.
+    refused: bool,
 }
 
 #[derive(Debug)]
@@ -55,12 +61,17 @@ pub enum Answer {
         /// The deliveries that are waiting for a decision again.
         released: Vec<Token>,
     },
-    /// No answer: it is sent again by itself, unless it is [forgotten](Outbox::forget).
-    Unknown {
+    /// The ledger will never take it. What waited for an unconditional publish is put aside; a larger batch has been
+    /// halved before, down to one entry.
+    Refused {
         /// What was published.
         batch: Arc<Batch>,
+        /// The deliveries of a conditional decision, which are waiting for a smaller one.
+        released: Vec<Token>,
     },
-    /// The answer belongs to nothing under way.
+    /// No answer: it is sent again by itself, unless it is [forgotten](Outbox::forget).
+    Unknown,
+    /// Nothing follows from it: it belongs to nothing under way, or what was refused has been sent again in halves.
     Nothing,
 }
 
@@ -96,34 +107,48 @@ impl Outbox {
         self.waiting.values().map(|waiting| &waiting.emit.batch)
     }
 
-    /// Publishes entries of one decision, in messages of at most [`ENTRIES_PER_BATCH_MAX`], and holds the deliveries
-    /// until all of them are in the ledger. A conditional decision must fit into one message.
+    /// Publishes entries of one decision, in messages that are not too large, and holds the deliveries until all of them
+    /// are in the ledger. A conditional decision must fit into one message.
     pub fn publish(&mut self, step: &mut Step, decision: Decision<'_>) -> Vec<Ticket> {
         let Decision { now, topic, entries, basis, expected_last, holds } = decision;
         let mut tickets = Vec::new();
         let mut rest = entries;
         while !rest.is_empty() {
-            let tail = rest.split_off(rest.len().min(ENTRIES_PER_BATCH_MAX));
-            let batch = Arc::new(Batch {
-                id: message_id(&rest),
-                role: self.role,
-                instance: Arc::clone(&self.instance),
-                at: now,
-                basis,
-                trace: rest.first().map_or(0, trace_of),
-                entries: rest,
-            });
-            rest = tail;
-            let ticket = self.ticket();
-            let emit = Emit { ticket, topic, batch, expected_last };
-            step.emit.push(emit.clone());
-            for token in holds {
-                *self.held.entry(*token).or_default() += 1;
-            }
-            self.waiting.insert(ticket, Waiting { emit, holds: holds.to_vec(), attempts: 1, retry_at: None });
-            tickets.push(ticket);
+            let tail = rest.split_off(size::fitting(&rest));
+            let batch = self.batch(now, basis, std::mem::replace(&mut rest, tail));
+            tickets.push(self.send(step, topic, batch, expected_last, holds));
         }
         tickets
+    }
+
+    fn batch(&self, now: Timestamp, basis: Basis, entries: Vec<Entry>) -> Batch {
+        Batch {
+            id: message_id(&entries),
+            role: self.role,
+            instance: Arc::clone(&self.instance),
+            at: now,
+            basis,
+            trace: entries.first().map_or(0, trace_of),
+            entries,
+        }
+    }
+
+    fn send(
+        &mut self,
+        step: &mut Step,
+        topic: Topic,
+        batch: Batch,
+        expected_last: Option<u64>,
+        holds: &[Token],
+    ) -> Ticket {
+        let ticket = self.ticket();
+        let emit = Emit { ticket, topic, batch: Arc::new(batch), expected_last };
+        step.emit.push(emit.clone());
+        for token in holds {
+            self.held.entry(*token).or_default().waits += 1;
+        }
+        self.waiting.insert(ticket, Waiting { emit, holds: holds.to_vec(), attempts: 1, retry_at: None });
+        ticket
     }
 
     /// Settles deliveries for which nothing (more) has to be published.
@@ -156,42 +181,79 @@ impl Outbox {
     ) -> Answer {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return Answer::Nothing };
         let batch = Arc::clone(&waiting.emit.batch);
+        let is_conditional = waiting.emit.expected_last.is_some();
         match result {
-            Published::Stored { sequence, duplicate: true } if waiting.emit.expected_last.is_some() => {
+            Published::Stored { sequence, duplicate: true } if is_conditional => {
                 Answer::Stale { batch, stored: Some(sequence), released: self.forget(ticket) }
             }
             Published::Stored { sequence, .. } => {
-                Answer::Stored { batch, sequence, released: self.forget(ticket) }
+                Answer::Stored { batch, sequence, released: self.finish(step, ticket) }
             }
             Published::WrongLastSequence => {
                 Answer::Stale { batch, stored: None, released: self.forget(ticket) }
             }
+            Published::Refused if is_conditional => Answer::Refused { batch, released: self.forget(ticket) },
+            Published::Refused if batch.entries.len() > 1 => {
+                self.halve(step, ticket);
+                Answer::Nothing
+            }
             // For good: nothing that is sent again will be taken, so whoever waits for it must not wait for ever.
             Published::Refused => {
-                for token in self.forget(ticket) {
-                    step.done.push((token, Done::Dead("the ledger refused the decision".into())));
+                for token in waiting.holds.clone() {
+                    self.held.entry(token).or_default().refused = true;
                 }
-                Answer::Unknown { batch }
+                Answer::Refused { batch, released: self.finish(step, ticket) }
             }
             Published::TimedOut => {
                 let pause = RETRY_FIRST.saturating_mul(1 << waiting.attempts.min(6)).min(RETRY_LONGEST);
                 waiting.retry_at = Some(now + pause);
                 step.wake_no_later_than(now + pause);
-                Answer::Unknown { batch }
+                Answer::Unknown
+            }
+        }
+    }
+
+    /// Sends a batch that was refused again, in halves: it may have been too large, or one entry of it is to blame.
+    fn halve(&mut self, step: &mut Step, ticket: Ticket) {
+        let Some(Waiting { emit, holds, .. }) = self.waiting.remove(&ticket) else { return };
+        let Batch { at, basis, entries, .. } = emit.batch.as_ref();
+        let (first, second) = entries.split_at(entries.len() / 2);
+        for half in [first, second] {
+            let batch = self.batch(*at, *basis, half.to_vec());
+            self.send(step, emit.topic, batch, None, &holds);
+        }
+        // The halves hold what it held.
+        for token in &holds {
+            if let Some(held) = self.held.get_mut(token) {
+                held.waits -= 1;
             }
         }
     }
 
     /// Gives up a publish without an answer; its fate is found out by other means.
     pub fn forget(&mut self, ticket: Ticket) -> Vec<Token> {
+        self.release(ticket).into_iter().map(|(token, _)| token).collect()
+    }
+
+    /// A publish is over: returns what waits for nothing else, and puts aside what waited for one that was refused.
+    fn finish(&mut self, step: &mut Step, ticket: Ticket) -> Vec<Token> {
+        let (refused, released): (Vec<_>, Vec<_>) =
+            self.release(ticket).into_iter().partition(|(_, held)| held.refused);
+        let dead = || Done::Dead("the ledger refused what was decided about it".into());
+        step.done.extend(refused.into_iter().map(|(token, _)| (token, dead())));
+        released.into_iter().map(|(token, _)| token).collect()
+    }
+
+    fn release(&mut self, ticket: Ticket) -> Vec<(Token, Held)> {
         let Some(waiting) = self.waiting.remove(&ticket) else { return Vec::new() };
         let mut released = Vec::new();
         for token in waiting.holds {
-            if let Some(count) = self.held.get_mut(&token) {
-                *count -= 1;
-                if *count == 0 {
-                    self.held.remove(&token);
-                    released.push(token);
+            if let Some(held) = self.held.get_mut(&token) {
+                held.waits -= 1;
+                if held.waits == 0
+                    && let Some(held) = self.held.remove(&token)
+                {
+                    released.push((token, held));
                 }
             }
         }
@@ -292,5 +354,102 @@ fn trace_of(entry: &Entry) -> u128 {
         Entry::Admission(Admission::Halt { .. } | Admission::Resume { .. } | Admission::Charter { .. })
         | Entry::Change(_)
         | Entry::Applied { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Reason, Report, ReportId};
+
+    fn report(name: &str, length: usize) -> Entry {
+        Entry::Report(Arc::new(Report {
+            id: ReportId::of(&[&name]),
+            reason: Reason::Limit,
+            text: "x".repeat(length).into(),
+            incident: None,
+            plan: None,
+            at: Timestamp::default(),
+        }))
+    }
+
+    struct Bench {
+        outbox: Outbox,
+        step: Step,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { outbox: Outbox::new(Role::Monitor, "one".into()), step: Step::default() }
+        }
+
+        fn publish(&mut self, entries: Vec<Entry>, holds: &[Token]) -> Vec<Ticket> {
+            let (now, topic) = (Timestamp::default(), Topic::Reports(Role::Monitor));
+            let decision =
+                Decision { now, topic, entries, basis: Basis::default(), expected_last: None, holds };
+            self.outbox.publish(&mut self.step, decision)
+        }
+
+        fn answer(&mut self, ticket: Ticket, result: Published) {
+            self.outbox.published_and_acked(Timestamp::default(), &mut self.step, ticket, result);
+        }
+
+        fn sent(&mut self) -> Vec<Emit> {
+            std::mem::take(&mut self.step.emit)
+        }
+    }
+
+    const STORED: Published = Published::Stored { sequence: 1, duplicate: false };
+
+    #[test]
+    fn a_delivery_of_which_one_publish_was_refused_is_never_acknowledged() {
+        for refused_first in [true, false] {
+            let mut bench = Bench::new();
+            let token = Token(7);
+            let mut tickets = bench.publish(vec![report("a", 1)], &[token]);
+            tickets.extend(bench.publish(vec![report("b", 1)], &[token]));
+            let results =
+                if refused_first { [Published::Refused, STORED] } else { [STORED, Published::Refused] };
+            for (ticket, result) in tickets.into_iter().zip(results) {
+                bench.answer(ticket, result);
+            }
+            assert!(matches!(bench.step.done.as_slice(), [(Token(7), Done::Dead(_))]), "{:?}", bench.step);
+            assert!(bench.outbox.is_empty() && !bench.outbox.holds(token));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_cut_by_bytes_and_a_single_entry_is_never_left_out() {
+        let mut bench = Bench::new();
+        let large = size::BATCH_BYTES_MAX / 2;
+        let entries = vec![report("a", large), report("b", large), report("c", 3 * large), report("d", 1)];
+        bench.publish(entries, &[]);
+        let sizes: Vec<usize> = bench.sent().iter().map(|emit| emit.batch.entries.len()).collect();
+        assert_eq!(sizes, [1, 1, 1, 1]);
+        bench.publish((0..300).map(|n: u64| report(&n.to_string(), 10)).collect(), &[]);
+        let sizes: Vec<usize> = bench.sent().iter().map(|emit| emit.batch.entries.len()).collect();
+        assert_eq!(sizes, [256, 44]);
+    }
+
+    #[test]
+    fn a_refused_batch_is_halved_until_only_the_entry_to_blame_is_left_out() {
+        let mut bench = Bench::new();
+        let entries = (0..8).map(|n: u64| report(&n.to_string(), if n == 5 { 2_000 } else { 1 })).collect();
+        bench.publish(entries, &[Token(1)]);
+        let (mut stored, mut refused) = (0, 0);
+        loop {
+            let sent = bench.sent();
+            if sent.is_empty() {
+                break;
+            }
+            for emit in sent {
+                let is_bad = emit.batch.entries.iter().any(|entry| size::estimate(entry) > 2_000);
+                stored += if is_bad { 0 } else { emit.batch.entries.len() };
+                refused += usize::from(is_bad && emit.batch.entries.len() == 1);
+                bench.answer(emit.ticket, if is_bad { Published::Refused } else { STORED });
+            }
+        }
+        assert_eq!((stored, refused), (7, 1));
+        assert!(matches!(bench.step.done.as_slice(), [(Token(1), Done::Dead(_))]), "{:?}", bench.step.done);
     }
 }

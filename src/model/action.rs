@@ -13,7 +13,8 @@ pub enum Idempotency {
     None,
     /// The target drops a second call with the same idempotency key.
     Key,
-    /// The target refuses a call whose fencing token is older than the newest it saw.
+    /// The target refuses a call whose fencing token is older than the newest it saw. That keeps out a call that comes
+    /// too late, and cannot tell a second call from the first: never repeated by itself either.
     Fence,
 }
 

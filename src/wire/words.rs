@@ -67,7 +67,7 @@ pub(super) enum IdempotencyWord {
     None,
     /// It drops a second call with the same idempotency key.
     Key,
-    /// It refuses a call whose fencing token is older than the newest it saw.
+    /// It refuses an older fence, which keeps out late calls and not second ones: not repeated by itself either.
     Fence,
 }
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::causes;
 use super::patterns::{self, Background};
-use crate::engine::Configuration;
 use crate::engine::fold::{Episode, Fold, IncidentState};
+use crate::engine::{Configuration, size};
 use crate::model::{
-    Analysis, AnalysisId, ENTRIES_PER_BATCH_MAX, Entry, EpisodeId, Incident, IncidentId, IncidentPhase,
-    Labels, Severity,
+    Analysis, AnalysisId, Entry, EpisodeId, Incident, IncidentId, IncidentPhase, Labels, Severity,
 };
 
 /// Episodes that join one revision of an incident: 29 bytes each, so that a revision stays below 8 KiB.
@@ -26,9 +25,10 @@ pub struct Decided {
     pub complete: bool,
 }
 
-/// What the unassigned episodes amount to, and which incidents are over.
-pub fn decide(fold: &Fold, configuration: &Configuration) -> Decided {
+/// What the unassigned episodes amount to, and which incidents are over, in at most so many entries of one message.
+pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) -> Decided {
     let mut decided = Decided { entries: Vec::new(), complete: true };
+    let mut bytes = 0;
     let mut by_scope: BTreeMap<Labels, Vec<&Episode>> = BTreeMap::new();
     for episode in fold.episodes.unassigned() {
         by_scope
@@ -42,7 +42,7 @@ pub fn decide(fold: &Fold, configuration: &Configuration) -> Decided {
 
     let mut background = None;
     for (scope, mut joining) in groups {
-        if decided.entries.len() + 2 > ENTRIES_PER_BATCH_MAX {
+        if decided.entries.len() + 2 > entries_max {
             decided.complete = false;
             return decided;
         }
@@ -52,7 +52,6 @@ pub fn decide(fold: &Fold, configuration: &Configuration) -> Decided {
         }
         let known = fold.incidents.open_in(&scope);
         let incident = Arc::new(next_revision(known, scope, &joining));
-        decided.entries.push(Entry::Incident(Arc::clone(&incident)));
         let episodes = episodes_of(fold, known, &joining);
         let background = background.get_or_insert_with(|| Background::of(fold));
         let analysis = Analysis {
@@ -62,9 +61,15 @@ pub fn decide(fold: &Fold, configuration: &Configuration) -> Decided {
             patterns: patterns::find(&episodes, background),
             causes: causes::rank(&episodes, &configuration.causes),
         };
-        decided.entries.push(Entry::Analysis(Arc::new(analysis)));
+        let news = [Entry::Incident(incident), Entry::Analysis(Arc::new(analysis))];
+        bytes += news.iter().map(size::estimate).sum::<usize>();
+        if bytes > size::BATCH_BYTES_MAX && !decided.entries.is_empty() {
+            decided.complete = false;
+            return decided;
+        }
+        decided.entries.extend(news);
     }
-    close_quiet(fold, &mut decided);
+    close_quiet(fold, entries_max, &mut decided);
     decided
 }
 
@@ -124,19 +129,19 @@ fn episodes_of<'a>(
 }
 
 /// Incidents of which nothing fires any more, unless something joined them in this very decision.
-fn close_quiet(fold: &Fold, decided: &mut Decided) {
+fn close_quiet(fold: &Fold, entries_max: usize, decided: &mut Decided) {
     let joined: Vec<IncidentId> = decided
         .entries
         .iter()
         .filter_map(|entry| if let Entry::Incident(incident) = entry { Some(incident.id) } else { None })
         .collect();
     for state in fold.incidents.quiet().filter(|state| !joined.contains(&state.incident.id)) {
-        if decided.entries.len() == ENTRIES_PER_BATCH_MAX {
+        // Together with what came before it, it fits: it carries no episodes and no analysis.
+        if decided.entries.len() >= entries_max {
             decided.complete = false;
             return;
         }
-        let last =
-            state.episodes.iter().filter_map(|id| fold.episodes.get(*id)).map(|it| it.violation.at).max();
+        let last = state.episodes().filter_map(|id| fold.episodes.get(id)).map(|it| it.violation.at).max();
         let closed = Incident {
             rev: state.incident.rev + 1,
             phase: IncidentPhase::Closed,

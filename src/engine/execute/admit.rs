@@ -1,30 +1,33 @@
 //! Admission: from "this attempt comes next" to "this attempt is ours to carry out".
 //!
 //! One conditional write is under way at a time; it carries every attempt that the charter allows together, so that a
-//! thousand plans do not wait for a thousand round trips.
+//! thousand plans do not wait for a thousand round trips, and before them what gives back: a plan is released on
+//! condition that nothing more was admitted for it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::saga;
+use crate::engine::condition::{Condition, Folded};
 use crate::engine::core::Unanswered;
-use crate::engine::fold::{Fold, PlanState, Refusal};
+use crate::engine::fold::{Fold, Gate, PlanState, Refusal};
 use crate::engine::outbox::{Answer, Decision, Outbox};
-use crate::engine::{Act, Ask, Configuration, Lease, Published, Step, Ticket};
+use crate::engine::{Act, Ask, Configuration, Lease, Published, Step, Ticket, size};
 use crate::model::{
-    Action, Admission, AttemptId, Entry, Intent, MessageId, Outcome, OutcomeResult, Plan, PlanId, Reason,
-    Record, Timestamp, Topic,
+    Action, Admission, AttemptId, Entry, Intent, MessageId, Outcome, OutcomeResult, Plan, PlanEnd, PlanId,
+    Reason, Record, Release, Timestamp, Topic,
 };
 
 /// Conflicts with other executors over the same attempt before it is reported and left alone for a while.
 const CONFLICTS_MAX: u32 = 5;
 /// How long it is left alone.
 const CONTENDED_PAUSE: Duration = Duration::from_secs(1);
-/// Attempts in one conditional write.
-const INTENTS_PER_WRITE_MAX: usize = 64;
-/// Pause before an unanswered read is asked again.
-const READ_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How long an intent is left alone that the ledger would not have, alone in its message.
+const REFUSED_PAUSE: Duration = Duration::from_mins(1);
+/// Entries in one conditional write.
+const ENTRIES_PER_WRITE_MAX: usize = 64;
 
 /// An attempt that comes next for a plan.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(super) fn wanted(plan: &PlanState, action: &Action, number: u32, undo: bool,
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a> {
     pub(super) now: Timestamp,
+    /// The ledger's time is not before this.
+    pub(super) ledger_now: Timestamp,
     pub(super) fold: &'a Fold,
     pub(super) configuration: &'a Configuration,
     /// Until when the lease on each owned shard lasts.
@@ -56,13 +61,15 @@ pub(super) struct View<'a> {
 pub(super) struct Admitting {
     seed: u128,
     drawn: u64,
-    under_way: Option<UnderWay>,
-    /// Entries on the subject up to here exist: nothing is decided before the fold has them.
-    known_last: u64,
+    condition: Condition,
+    /// The attempts in the write under way.
+    attempts: Vec<AttemptId>,
+    /// Entries of one write: fewer after one that the ledger would not have.
+    entries_max: usize,
     /// Intents of this process that have no outcome in the ledger yet. One that is asked for again keeps its nonce: the
     /// first copy may still arrive.
     mine: BTreeMap<AttemptId, Mine>,
-    conflicts: BTreeMap<AttemptId, (u32, Timestamp)>,
+    in_the_way: BTreeMap<AttemptId, Obstacle>,
 }
 
 /// An intent of this process.
@@ -74,20 +81,36 @@ struct Mine {
     started: bool,
 }
 
-/// The one conditional write.
-#[derive(Debug)]
-struct UnderWay {
-    ticket: Ticket,
-    state: State,
-    attempts: Vec<AttemptId>,
+/// What keeps an intent from the ledger.
+#[derive(Clone, Copy, Debug)]
+enum Obstacle {
+    /// So many writes of others were faster, the last one then.
+    Others(u32, Timestamp),
+    /// The ledger would not have it, then.
+    Refused(Timestamp),
 }
 
-#[derive(Debug)]
-enum State {
-    /// Sent.
-    Writing { decided_on: u64 },
-    /// Its fate is being asked of the ledger.
-    Reading { sequence: Option<u64>, ask_again_at: Option<Timestamp> },
+/// The entries of a write that is being put together.
+struct Draft {
+    entries: Vec<Entry>,
+    attempts: Vec<AttemptId>,
+    entries_max: usize,
+    bytes: usize,
+}
+
+impl Draft {
+    /// Adds an entry; whether there was room.
+    fn add(&mut self, admission: Admission) -> bool {
+        let entry = Entry::Admission(admission);
+        let bytes = self.bytes + size::estimate(&entry);
+        let has_room = self.entries.is_empty()
+            || self.entries.len() < self.entries_max && bytes <= size::BATCH_BYTES_MAX;
+        if has_room {
+            self.bytes = bytes;
+            self.entries.push(entry);
+        }
+        has_room
+    }
 }
 
 impl Admitting {
@@ -95,180 +118,175 @@ impl Admitting {
         Self {
             seed,
             drawn: 0,
-            under_way: None,
-            known_last: 0,
+            condition: Condition::new(Topic::Admission),
+            attempts: Vec::new(),
+            entries_max: ENTRIES_PER_WRITE_MAX,
             mine: BTreeMap::new(),
-            conflicts: BTreeMap::new(),
+            in_the_way: BTreeMap::new(),
         }
     }
 
     pub(super) fn is_waiting_for(&self, ticket: Ticket) -> bool {
-        self.under_way.as_ref().is_some_and(|under_way| under_way.ticket == ticket)
+        self.condition.is_writing(ticket)
     }
 
-    /// Writes what may be written; returns what the charter does not allow now.
+    /// Writes `first`, which takes away or says again, and what may be written of `wanted`; returns what the charter does
+    /// not allow now.
     pub(super) fn advance(
         &mut self,
         view: View<'_>,
         step: &mut Step,
         outbox: &mut Outbox,
+        first: Vec<Admission>,
         wanted: Vec<Wanted>,
     ) -> Vec<(PlanId, Refusal)> {
         let View { now, fold, configuration, .. } = view;
-        self.look_into_the_fold(view, step, outbox);
-        if self.under_way.is_some() || fold.gate.last_sequence() < self.known_last || wanted.is_empty() {
+        self.look_into_the_fold(view, step);
+        let folded = folded(fold);
+        self.condition.tick(now, step, outbox, folded);
+        let Some(expected_last) = self.condition.expected(now, folded) else { return Vec::new() };
+        if first.is_empty() && wanted.is_empty() {
             return Vec::new();
         }
-        if configuration.generation != fold.gate.charter_generation() {
-            self.charter_first(view, step, outbox);
-            return Vec::new();
-        }
+        let entries_max = self.entries_max;
+        let mut draft = Draft { entries: Vec::new(), attempts: Vec::new(), entries_max, bytes: 0 };
         let mut gate = fold.gate.clone();
-        let (mut intents, mut refused) = (Vec::new(), Vec::new());
-        for wanted in wanted {
-            let attempt = saga::attempt_id(&wanted.action, wanted.number);
-            let started = self.mine.get(&attempt).is_some_and(|mine| mine.started);
-            if started || intents.len() == INTENTS_PER_WRITE_MAX {
-                continue;
+        for admission in first {
+            if let Admission::Release(Release { plan, .. }) = admission {
+                gate.released(plan);
             }
-            if let Some(refusal) = self.contended(attempt, now) {
-                refused.push((wanted.plan.id, refusal));
-                continue;
-            }
-            let checked = storm(fold, configuration, wanted.undo)
-                .and_then(|()| gate.check(&configuration.charter, &wanted.plan, wanted.undo, now));
-            if let Err(refusal) = checked {
-                refused.push((wanted.plan.id, refusal));
-            } else {
-                let intent = self.intent(attempt, wanted, outbox.instance());
-                gate.admit(now, &intent);
-                intents.push(intent);
+            if !draft.add(admission) {
+                break;
             }
         }
-        self.write(view, step, outbox, intents);
+        // The charter that decisions are made by has to be on the subject before them; an executor with an older one
+        // waits until it has loaded the newer.
+        let refused = match configuration.generation.cmp(&fold.gate.charter_generation()) {
+            Ordering::Equal => self.admit(view, outbox.instance(), &mut gate, wanted, &mut draft),
+            Ordering::Greater if !wanted.is_empty() => {
+                draft.add(Admission::Charter { generation: configuration.generation });
+                Vec::new()
+            }
+            Ordering::Greater | Ordering::Less => Vec::new(),
+        };
+        let decision = Decision {
+            now,
+            topic: Topic::Admission,
+            entries: draft.entries,
+            basis: fold.basis(configuration.generation),
+            expected_last: Some(expected_last),
+            holds: &[],
+        };
+        for ticket in outbox.publish(step, decision) {
+            self.condition.wrote(ticket);
+        }
+        self.attempts = draft.attempts;
         refused
     }
 
-    /// The charter that decisions are made by has to be on the subject before them; an executor with an older one waits
-    /// until it has loaded the newer.
-    fn charter_first(&mut self, view: View<'_>, step: &mut Step, outbox: &mut Outbox) {
-        let generation = view.configuration.generation;
-        if generation > view.fold.gate.charter_generation() {
-            let entry = Entry::Admission(Admission::Charter { generation });
-            self.send(view, step, outbox, vec![entry], Vec::new());
-        }
-    }
-
-    fn write(&mut self, view: View<'_>, step: &mut Step, outbox: &mut Outbox, intents: Vec<Intent>) {
-        let attempts = intents.iter().map(|intent| intent.attempt).collect();
-        let entries = intents.into_iter().map(|intent| Entry::Admission(Admission::Intent(intent))).collect();
-        self.send(view, step, outbox, entries, attempts);
-    }
-
-    fn send(
+    fn admit(
         &mut self,
         view: View<'_>,
-        step: &mut Step,
-        outbox: &mut Outbox,
-        entries: Vec<Entry>,
-        attempts: Vec<AttemptId>,
-    ) {
-        let decided_on = view.fold.gate.last_sequence();
-        let decision = Decision {
-            now: view.now,
-            topic: Topic::Admission,
-            entries,
-            basis: view.fold.basis(view.configuration.generation),
-            expected_last: Some(decided_on),
-            holds: &[],
-        };
-        let ticket = outbox.publish(step, decision).into_iter().next();
-        self.under_way =
-            ticket.map(|ticket| UnderWay { ticket, state: State::Writing { decided_on }, attempts });
+        executor: &Arc<str>,
+        gate: &mut Gate,
+        wanted: Vec<Wanted>,
+        draft: &mut Draft,
+    ) -> Vec<(PlanId, Refusal)> {
+        let View { now, ledger_now, fold, configuration, .. } = view;
+        let mut refused = Vec::new();
+        for wanted in wanted {
+            let attempt = saga::attempt_id(&wanted.action, wanted.number);
+            if self.mine.get(&attempt).is_some_and(|mine| mine.started) {
+                continue;
+            }
+            let (plan, incident) = (wanted.plan.id, wanted.plan.incident);
+            let checked = storm(fold, configuration, wanted.undo)
+                .and_then(|()| gate.check(&configuration.charter, &wanted.plan, wanted.undo, ledger_now))
+                .map_err(|refusal| in_own_time(refusal, view))
+                .and_then(|()| self.way_is_free(attempt, now));
+            if let Err(refusal) = checked {
+                let is_final = refusal.is_final();
+                refused.push((plan, refusal));
+                let end = PlanEnd::Cancelled;
+                if is_final && !draft.add(Admission::Release(Release { plan, incident, end })) {
+                    break;
+                }
+                continue;
+            }
+            let intent = self.intent(attempt, wanted, executor);
+            if !draft.add(Admission::Intent(intent.clone())) {
+                break;
+            }
+            draft.attempts.push(attempt);
+            gate.admit(ledger_now, &intent);
+        }
+        refused
     }
 
     /// The answer to the conditional write.
     pub(super) fn published(
         &mut self,
-        now: Timestamp,
+        view: View<'_>,
         step: &mut Step,
         outbox: &mut Outbox,
         (ticket, result): (Ticket, Published),
-        leases: &BTreeMap<u16, Timestamp>,
     ) {
-        let answer = outbox.published(now, step, ticket, result);
-        let Some(under_way) = self.under_way.take() else { return };
-        match answer {
+        let View { now, fold, leases, .. } = view;
+        match outbox.published(now, step, ticket, result) {
             Answer::Stored { sequence, .. } => {
-                self.known_last = self.known_last.max(sequence);
-                for attempt in under_way.attempts {
+                self.condition.stored(now, sequence);
+                self.entries_max = (self.entries_max * 2).min(ENTRIES_PER_WRITE_MAX);
+                for attempt in std::mem::take(&mut self.attempts) {
                     self.start(step, attempt, sequence, leases);
                 }
             }
             Answer::Stale { stored, .. } => {
-                if let State::Writing { decided_on } = under_way.state {
-                    self.known_last = self.known_last.max(stored.unwrap_or(decided_on + 1));
+                for attempt in &self.attempts {
+                    let obstacle = self.in_the_way.entry(*attempt).or_insert(Obstacle::Others(0, now));
+                    if let Obstacle::Others(conflicts, _) = *obstacle {
+                        *obstacle = Obstacle::Others(conflicts + 1, now);
+                    }
                 }
-                for attempt in &under_way.attempts {
-                    let conflicts = self.conflicts.entry(*attempt).or_insert((0, now));
-                    *conflicts = (conflicts.0 + 1, now);
-                }
-                self.read(step, outbox, under_way.attempts, stored);
+                self.condition.read(step, outbox, stored, folded(fold));
             }
-            Answer::Unknown { .. } => {
+            Answer::Refused { batch, .. } => {
+                if batch.entries.len() == 1 {
+                    let alone = self.attempts.iter().map(|attempt| (*attempt, Obstacle::Refused(now)));
+                    self.in_the_way.extend(alone);
+                }
+                self.entries_max = (batch.entries.len() / 2).max(1);
+                self.condition.refused(now);
+            }
+            Answer::Unknown => {
                 // Not simply sent again: whether the first copy got in has to be known before anything else is decided.
                 outbox.forget(ticket);
-                if result != Published::Refused {
-                    self.read(step, outbox, under_way.attempts, None);
-                }
+                self.condition.read(step, outbox, None, folded(fold));
             }
-            Answer::Nothing => self.under_way = Some(under_way),
+            Answer::Nothing => {}
         }
     }
 
     /// The answer to a read.
     pub(super) fn read_back(
         &mut self,
-        now: Timestamp,
+        view: View<'_>,
         step: &mut Step,
         (ticket, found): (Ticket, Result<Option<Arc<Record>>, Unanswered>),
-        leases: &BTreeMap<u16, Timestamp>,
     ) {
-        let Some(mut under_way) = self.under_way.take_if(|under_way| under_way.ticket == ticket) else {
-            return;
-        };
-        let State::Reading { sequence, .. } = under_way.state else {
-            self.under_way = Some(under_way);
-            return;
-        };
-        match found {
-            Err(Unanswered) => {
-                let at = now + READ_AGAIN_AFTER;
-                step.wake_no_later_than(at);
-                under_way.state = State::Reading { sequence, ask_again_at: Some(at) };
-                self.under_way = Some(under_way);
-            }
-            // The subject is empty: nothing of ours is on it.
-            Ok(None) => {}
-            Ok(Some(record)) => {
-                self.known_last = self.known_last.max(record.sequence);
-                for intent in intents_of(&record) {
-                    let ours =
-                        self.mine.get(&intent.attempt).is_some_and(|mine| mine.intent.nonce == intent.nonce);
-                    if ours {
-                        self.start(step, intent.attempt, record.sequence, leases);
-                    }
-                }
-                // Ours may stand before the record that was read: the fold shows it when it has come that far, and
-                // nothing is decided before.
+        // Ours may stand before the record that was read: the fold shows it when it has come that far, and nothing is
+        // decided before.
+        let Some(record) = self.condition.read_back(view.now, ticket, found) else { return };
+        for intent in intents_of(&record) {
+            let ours = self.mine.get(&intent.attempt).is_some_and(|mine| mine.intent.nonce == intent.nonce);
+            if ours {
+                self.start(step, intent.attempt, record.sequence, view.leases);
             }
         }
     }
 
-    /// Intents that the ledger has and that are ours are started, whatever became of the answer to their write; and reads
-    /// that are due are asked again.
-    fn look_into_the_fold(&mut self, view: View<'_>, step: &mut Step, outbox: &mut Outbox) {
-        let View { now, fold, leases, .. } = view;
+    /// Intents that the ledger has and that are ours are started, whatever became of the answer to their write.
+    fn look_into_the_fold(&mut self, view: View<'_>, step: &mut Step) {
+        let View { fold, leases, .. } = view;
         let mut found = Vec::new();
         self.mine.retain(|attempt, mine| match fold.plans.attempt(*attempt) {
             Some(stored) if stored.outcome.is_some() => false,
@@ -284,29 +302,7 @@ impl Admitting {
             self.start(step, attempt, sequence, leases);
         }
         let mine = &self.mine;
-        self.conflicts.retain(|attempt, _| mine.contains_key(attempt));
-        if let Some(UnderWay { state: State::Reading { sequence, ask_again_at: Some(at) }, .. }) =
-            self.under_way
-        {
-            if at > now {
-                step.wake_no_later_than(at);
-            } else if let Some(under_way) = self.under_way.take() {
-                self.read(step, outbox, under_way.attempts, sequence);
-            }
-        }
-    }
-
-    fn read(
-        &mut self,
-        step: &mut Step,
-        outbox: &mut Outbox,
-        attempts: Vec<AttemptId>,
-        sequence: Option<u64>,
-    ) {
-        let ticket = outbox.ticket();
-        step.ask.push(Ask::ReadBack { ticket, topic: Topic::Admission, sequence });
-        let state = State::Reading { sequence, ask_again_at: None };
-        self.under_way = Some(UnderWay { ticket, state, attempts });
+        self.in_the_way.retain(|attempt, _| mine.contains_key(attempt));
     }
 
     /// Starts the effect of an intent that is in the ledger and ours.
@@ -355,19 +351,35 @@ impl Admitting {
         intent
     }
 
-    fn contended(&mut self, attempt: AttemptId, now: Timestamp) -> Option<Refusal> {
-        let (conflicts, since) = self.conflicts.get(&attempt).copied()?;
-        if conflicts < CONFLICTS_MAX {
-            return None;
+    fn way_is_free(&mut self, attempt: AttemptId, now: Timestamp) -> Result<(), Refusal> {
+        let (reason, text, until) = match self.in_the_way.get(&attempt) {
+            Some(Obstacle::Others(conflicts, since)) if *conflicts >= CONFLICTS_MAX => {
+                let text = format!("{conflicts} other writes on the subject were faster");
+                (Reason::Contended, text, *since + CONTENDED_PAUSE)
+            }
+            Some(Obstacle::Refused(since)) => {
+                let text =
+                    "the ledger refuses its intent: it is too large, or must not be written".to_owned();
+                (Reason::Refused, text, *since + REFUSED_PAUSE)
+            }
+            Some(Obstacle::Others(..)) | None => return Ok(()),
+        };
+        if now < until {
+            return Err(Refusal { reason, text, until: Some(until) });
         }
-        let until = since + CONTENDED_PAUSE;
-        if now >= until {
-            self.conflicts.remove(&attempt);
-            return None;
-        }
-        let text = format!("{conflicts} other writes on the subject were faster");
-        Some(Refusal { reason: Reason::Contended, text, until: Some(until) })
+        self.in_the_way.remove(&attempt);
+        Ok(())
     }
+}
+
+fn folded(fold: &Fold) -> Folded {
+    Folded { applied: fold.applied(), last: fold.gate.last_sequence() }
+}
+
+/// A time of the ledger, for who has to wait for it.
+fn in_own_time(refusal: Refusal, view: View<'_>) -> Refusal {
+    let until = refusal.until.map(|until| view.now + until.saturating_since(view.ledger_now));
+    Refusal { until, ..refusal }
 }
 
 fn intents_of(record: &Record) -> Vec<&Intent> {

@@ -6,6 +6,7 @@
 //! that bears this process's own nonce, and for no other.
 
 mod admit;
+mod ledger_time;
 mod saga;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use crate::model::{
     Report, ReportId, Role, Timestamp, Topic, Verdict, VerdictKind,
 };
 use admit::{Admitting, View};
+use ledger_time::LedgerTime;
 use saga::{Next, Viewer};
 
 /// Shards of plans: a few times the executors that one would run, so that they can share evenly.
@@ -31,6 +33,11 @@ pub fn shard_of(incident: IncidentId) -> u16 {
     u16::try_from(incident.as_u128() % u128::from(SHARDS)).unwrap_or(0)
 }
 
+/// The shard whose owner says again what stands for long.
+const FIRST_SHARD: u16 = 0;
+/// It does so once in this time, whatever its clock says of the age.
+const SAY_AGAIN_EVERY: Duration = Duration::from_hours(24);
+
 /// The deciding core of the executor role.
 #[derive(Debug)]
 pub struct Executor {
@@ -39,6 +46,9 @@ pub struct Executor {
     outbox: Outbox,
     leases: BTreeMap<u16, Owned>,
     admitting: Admitting,
+    ledger_time: LedgerTime,
+    /// When something that stands was last said again.
+    said_again_at: Option<Timestamp>,
     /// What was published and the fold does not show yet: not to be said again meanwhile.
     said: BTreeSet<Said>,
 }
@@ -54,7 +64,6 @@ struct Owned {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Said {
     Report(PlanId, Reason),
-    Release(PlanId),
     Verdict(PlanId),
     Outcome(crate::model::AttemptId),
 }
@@ -69,6 +78,8 @@ impl Executor {
             outbox: Outbox::new(Role::Executor, instance),
             leases: BTreeMap::new(),
             admitting: Admitting::new(seed),
+            ledger_time: LedgerTime::default(),
+            said_again_at: None,
             said: BTreeSet::new(),
         }
     }
@@ -80,6 +91,7 @@ impl Executor {
 
     fn advance(&mut self, now: Timestamp, step: &mut Step) {
         self.forget_what_was_heard();
+        let mut first = self.say_again(now);
         let mut wanted = Vec::new();
         let mut said = Vec::new();
         for plan in self.fold.plans.live() {
@@ -96,15 +108,20 @@ impl Executor {
                 Next::TellShadow => said.push(tell_shadow(plan, now)),
                 Next::InDoubt(attempt) => said.extend(in_doubt(plan, attempt, now)),
                 Next::Unverified { effect_ended } => said.push(unverified(plan, effect_ended, now)),
-                Next::Release(end, reason) => said.extend(release(plan, end, reason, now)),
+                Next::Release(end, reason) => {
+                    let reason = reason.filter(|reason| !plan.reported.contains(reason));
+                    said.extend(reason.map(|reason| tell_end(plan, end, reason, now)));
+                    let (plan, incident) = (plan.plan.id, plan.plan.incident);
+                    first.push(Admission::Release(Release { plan, incident, end }));
+                }
             }
         }
         for (key, topic, entry) in said {
             self.say(now, step, key, topic, entry);
         }
         let leases = self.leases_until();
-        let view = View { now, fold: &self.fold, configuration: &self.configuration, leases: &leases };
-        let refused = self.admitting.advance(view, step, &mut self.outbox, wanted);
+        let (admitting, outbox, view) = self.at_the_gate(now, &leases);
+        let refused = admitting.advance(view, step, outbox, first, wanted);
         for (plan, refusal) in refused {
             if let Some(until) = refusal.until.filter(|until| *until > now) {
                 step.wake_no_later_than(until);
@@ -118,28 +135,37 @@ impl Executor {
         }
     }
 
+    /// What stands and would grow too old for the ledger; whoever owns the first shard says it.
+    fn say_again(&mut self, now: Timestamp) -> Vec<Admission> {
+        let is_ours = self.leases.get(&FIRST_SHARD).is_some_and(|owned| now < owned.lease.until);
+        let is_time = self.said_again_at.is_none_or(|said_at| now >= said_at + SAY_AGAIN_EVERY);
+        if !is_ours || !is_time {
+            return Vec::new();
+        }
+        // Said too early does no harm; in a quiet ledger only our own clock goes on.
+        let again = self.fold.gate.to_say_again(now.max(self.ledger_time.at_least(now)));
+        if !again.is_empty() {
+            self.said_again_at = Some(now);
+        }
+        again
+    }
+
     /// Says something once; whether it was heard is seen in the fold.
     fn say(&mut self, now: Timestamp, step: &mut Step, key: Said, topic: Topic, entry: Entry) {
-        if self.said.insert(key) {
-            let basis = self.fold.basis(self.configuration.generation);
-            let decision =
-                Decision { now, topic, entries: vec![entry], basis, expected_last: None, holds: &[] };
-            self.outbox.publish(step, decision);
+        if !is_heard(&self.fold, key) && self.said.insert(key) {
+            self.publish(now, step, topic, entry, &[]);
         }
+    }
+
+    fn publish(&mut self, now: Timestamp, step: &mut Step, topic: Topic, entry: Entry, holds: &[Token]) {
+        let basis = self.fold.basis(self.configuration.generation);
+        let decision = Decision { now, topic, entries: vec![entry], basis, expected_last: None, holds };
+        self.outbox.publish(step, decision);
     }
 
     fn forget_what_was_heard(&mut self) {
         let fold = &self.fold;
-        self.said.retain(|said| match said {
-            Said::Report(plan, reason) => {
-                fold.plans.get(*plan).is_some_and(|plan| !plan.reported.contains(reason))
-            }
-            Said::Release(plan) => fold.plans.get(*plan).is_some_and(|plan| !plan.is_over()),
-            Said::Verdict(plan) => fold.plans.get(*plan).is_some_and(|plan| plan.verdict.is_none()),
-            Said::Outcome(attempt) => {
-                fold.plans.attempt(*attempt).is_some_and(|attempt| attempt.outcome.is_none())
-            }
-        });
+        self.said.retain(|said| !is_heard(fold, *said));
     }
 
     fn take(&mut self, now: Timestamp, step: &mut Step, deliveries: Vec<Delivery>) {
@@ -173,16 +199,14 @@ impl Executor {
             OperatorRequest::Halt { reason } => Admission::Halt { request: sequence, by, reason },
             OperatorRequest::Resume => Admission::Resume { request: sequence, by },
         };
-        let basis = self.fold.basis(self.configuration.generation);
-        let entries = vec![Entry::Admission(admission)];
-        let holds = &[token];
-        let decision = Decision { now, topic: Topic::Admission, entries, basis, expected_last: None, holds };
-        self.outbox.publish(step, decision);
+        self.publish(now, step, Topic::Admission, Entry::Admission(admission), &[token]);
     }
 
     fn acted(&mut self, now: Timestamp, step: &mut Step, acted: Acted) {
         let topic = Topic::Outcomes(acted.outcome.result);
-        self.say(now, step, Said::Outcome(acted.attempt), topic, Entry::Outcome(Arc::new(acted.outcome)));
+        self.said.insert(Said::Outcome(acted.attempt));
+        // The fold may not even show the intent yet.
+        self.publish(now, step, topic, Entry::Outcome(Arc::new(acted.outcome)), &[]);
     }
 
     fn take_leases(&mut self, now: Timestamp, leases: &[Lease]) {
@@ -200,19 +224,25 @@ impl Core for Executor {
     fn handle(&mut self, now: Timestamp, input: Input) -> Step {
         let mut step = Step::default();
         match input {
-            Input::Ledger(records) => records.iter().for_each(|record| self.fold.apply(record)),
-            Input::Work(deliveries) => self.take(now, &mut step, deliveries),
-            Input::Published { ticket, result } => {
-                if self.admitting.is_waiting_for(ticket) {
-                    let leases = self.leases_until();
-                    self.admitting.published(now, &mut step, &mut self.outbox, (ticket, result), &leases);
-                } else {
-                    self.outbox.published_and_acked(now, &mut step, ticket, result);
+            Input::Ledger(records) => {
+                for record in &records {
+                    self.ledger_time.heard(now, record.stored_at);
+                    self.fold.apply(record);
                 }
+            }
+            Input::Work(deliveries) => self.take(now, &mut step, deliveries),
+            Input::Published { ticket, result } if self.admitting.is_waiting_for(ticket) => {
+                let leases = self.leases_until();
+                let (admitting, outbox, view) = self.at_the_gate(now, &leases);
+                admitting.published(view, &mut step, outbox, (ticket, result));
+            }
+            Input::Published { ticket, result } => {
+                self.outbox.published_and_acked(now, &mut step, ticket, result);
             }
             Input::ReadBack { ticket, found } => {
                 let leases = self.leases_until();
-                self.admitting.read_back(now, &mut step, (ticket, found), &leases);
+                let (admitting, _, view) = self.at_the_gate(now, &leases);
+                admitting.read_back(view, &mut step, (ticket, found));
             }
             Input::Acted(acted) => self.acted(now, &mut step, acted),
             Input::Leases(leases) => self.take_leases(now, &leases),
@@ -233,8 +263,28 @@ impl Core for Executor {
 }
 
 impl Executor {
+    /// Who admits, by what it publishes, and what it decides on.
+    fn at_the_gate<'a>(
+        &'a mut self,
+        now: Timestamp,
+        leases: &'a BTreeMap<u16, Timestamp>,
+    ) -> (&'a mut Admitting, &'a mut Outbox, View<'a>) {
+        let ledger_now = self.ledger_time.at_least(now);
+        let (fold, configuration) = (&self.fold, &self.configuration);
+        (&mut self.admitting, &mut self.outbox, View { now, ledger_now, fold, configuration, leases })
+    }
+
     fn leases_until(&self) -> BTreeMap<u16, Timestamp> {
         self.leases.iter().map(|(shard, owned)| (*shard, owned.lease.until)).collect()
+    }
+}
+
+/// Whether the fold shows what was said, or what it was about is forgotten.
+fn is_heard(fold: &Fold, said: Said) -> bool {
+    match said {
+        Said::Report(plan, reason) => fold.plans.get(plan).is_none_or(|plan| plan.reported.contains(&reason)),
+        Said::Verdict(plan) => fold.plans.get(plan).is_none_or(|plan| plan.verdict.is_some()),
+        Said::Outcome(attempt) => fold.plans.attempt(attempt).is_none_or(|attempt| attempt.outcome.is_some()),
     }
 }
 
@@ -301,13 +351,10 @@ fn unverified(plan: &PlanState, effect_ended: Timestamp, now: Timestamp) -> Sayi
     (Said::Verdict(plan.plan.id), topic, Entry::Verdict(Arc::new(verdict)))
 }
 
-fn release(plan: &PlanState, end: PlanEnd, reason: Option<Reason>, now: Timestamp) -> Vec<Saying> {
-    let release = Release { plan: plan.plan.id, incident: plan.plan.incident, end };
-    let told = reason.filter(|reason| !plan.reported.contains(reason)).map(|reason| {
-        let text = format!("{} ends as {}", plan.plan.playbook, end.as_str());
-        report(plan, reason, text, now)
-    });
-    let released =
-        (Said::Release(plan.plan.id), Topic::Admission, Entry::Admission(Admission::Release(release)));
-    told.into_iter().chain([released]).collect()
+fn tell_end(plan: &PlanState, end: PlanEnd, reason: Reason, now: Timestamp) -> Saying {
+    let text = format!("{} ends as {}", plan.plan.playbook, end.as_str());
+    report(plan, reason, text, now)
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,8 +60,13 @@ pub(super) fn next<'a>(fold: &Fold, plan: &'a PlanState, viewer: Viewer<'_>, now
     }
 }
 
-/// An older generation is refused, and so is a plan for an incident that is over.
+/// An older generation is refused, and so is a plan for an incident that is over, and one that was made when another plan
+/// of the incident had not begun and then did: it knows nothing of what that one did.
 fn is_superseded(fold: &Fold, plan: &PlanState) -> bool {
+    let mut others = fold.plans.of(plan.plan.incident).filter(|other| other.plan.id != plan.plan.id);
+    if others.any(|other| other.attempts.values().flatten().any(|attempt| attempt.sequence > plan.sequence)) {
+        return true;
+    }
     let newest = fold.plans.of(plan.plan.incident).next_back();
     let newer = newest.is_some_and(|newest| newest.plan.generation > plan.plan.generation);
     newer || fold.incidents.get(plan.plan.incident).is_none_or(IncidentState::is_closed)
@@ -135,8 +140,10 @@ fn walk<'a>(
             OutcomeResult::NotStarted if again => {
                 return Walk::At(Next::Attempt { action, number: number + 1, undo });
             }
+            // Each attempt has its own fence, newer than the one before: a target that looks at nothing else would do
+            // it again. With the fence of the first it would refuse both what it has done and what somebody overtook.
             OutcomeResult::TimedOut | OutcomeResult::InDoubt => match action.idempotency {
-                Idempotency::Key | Idempotency::Fence if again => {
+                Idempotency::Key if again => {
                     return Walk::At(Next::Attempt { action, number: number + 1, undo });
                 }
                 Idempotency::None | Idempotency::Key | Idempotency::Fence => {

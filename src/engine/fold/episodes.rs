@@ -61,12 +61,8 @@ impl Episodes {
         self.firing
     }
 
-    /// Takes in a revision; returns the episode and its incident where it has just ceased to fire.
-    pub(super) fn apply(
-        &mut self,
-        stored_at: Timestamp,
-        violation: &Arc<Violation>,
-    ) -> Option<(EpisodeId, Option<IncidentId>)> {
+    /// Takes in a revision; whether the episode has just ceased to fire.
+    pub(super) fn apply(&mut self, stored_at: Timestamp, violation: &Arc<Violation>) -> bool {
         let id = violation.episode;
         let Some(known) = self.known.get_mut(&id) else {
             let episode = Episode {
@@ -78,16 +74,16 @@ impl Episodes {
             self.firing += usize::from(episode.is_firing());
             self.unassigned.insert(episode.order());
             self.known.insert(id, episode);
-            return None;
+            return false;
         };
         if violation.rev <= known.violation.rev {
-            return None;
+            return false;
         }
         let was_firing = known.is_firing();
         known.violation = Arc::clone(violation);
         let is_firing = known.is_firing();
         self.firing = self.firing + usize::from(is_firing) - usize::from(was_firing);
-        (was_firing && !is_firing).then_some((id, known.incident))
+        was_firing && !is_firing
     }
 
     /// Says which incident an episode belongs to; returns whether it fires.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Charter, Generation, Intent, Labels, Plan, PlanId, Reason, Timestamp};
+use crate::model::{
+    Admission, Charter, Generation, IncidentId, Intent, Labels, Mode, Plan, PlanId, Reason, Timestamp,
+};
 
 /// The rate budget counts in this window of ledger time.
 const RATE_WINDOW: Duration = Duration::from_hours(1);
@@ -13,9 +15,12 @@ const COOLDOWN_LONGEST: Duration = Duration::from_hours(24);
 /// How long it is remembered when a playbook acted: no clock within the grace asks for longer.
 const COOLDOWN_KEPT: Duration = Duration::from_hours(25);
 
-/// Budgets count in the ledger's time, and whoever checks them has only its own clock: it leaves this much room for the
-/// difference. A clock that is further off is a violation of our own.
+/// Budgets count in the ledger's time. Whoever checks them knows it from below (see `execute::ledger_time`), whatever its
+/// own clock says; this is for clocks of the ledger's servers, which take turns in leading it.
 const CLOCK_GRACE: Duration = Duration::from_secs(2);
+
+/// A quarter of the ledger's age limit: what stands for longer is said again, or a new fold would not know of it.
+const SAID_AGAIN_AFTER: Duration = Duration::from_hours(7 * 24);
 
 /// Why an attempt is not admitted now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +33,27 @@ pub struct Refusal {
     pub until: Option<Timestamp>,
 }
 
+impl Refusal {
+    /// Whether the charter lets the plan act no more: there is nothing to wait for.
+    pub fn is_final(&self) -> bool {
+        self.reason == Reason::Shadow || self.reason == Reason::Unsure
+    }
+}
+
 /// The state of admission.
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     last_sequence: u64,
     halted: Option<(Arc<str>, Arc<str>)>,
     last_request: u64,
+    /// When the standing halt was last said.
+    halt_said_at: Timestamp,
     charter: Generation,
+    /// When it was last said that this charter holds.
+    charter_said_at: Timestamp,
     in_flight: BTreeSet<PlanId>,
+    /// The plan in flight of each incident that has one.
+    acting_for: BTreeMap<IncidentId, PlanId>,
     /// When the first actions of each attempt were admitted, oldest first.
     started: VecDeque<Timestamp>,
     /// When a playbook last began to act on a scope.
@@ -68,7 +86,20 @@ impl Gate {
         &self.in_flight
     }
 
-    /// Whether the charter allows an attempt of this plan now. `undo` is held back by a halt only: leaving a remedy
+    /// What stands and was said so long ago that the ledger may forget it: to be said again.
+    pub fn to_say_again(&self, now: Timestamp) -> Vec<Admission> {
+        let is_old = |said_at: Timestamp| now.saturating_since(said_at) > SAID_AGAIN_AFTER;
+        let halt = self.halted.as_ref().filter(|_| is_old(self.halt_said_at)).map(|(by, reason)| {
+            let (by, reason) = (Arc::clone(by), Arc::clone(reason));
+            Admission::Halt { request: self.last_request, by, reason }
+        });
+        let charter = (self.charter.0 > 0 && is_old(self.charter_said_at))
+            .then_some(Admission::Charter { generation: self.charter });
+        halt.into_iter().chain(charter).collect()
+    }
+
+    /// Whether the charter allows an attempt of this plan, where the ledger's time is `now`: what the charter says today,
+    /// not what it said when the plan was made; a plan that has begun is brought to its end. `undo` is held back by a halt only: leaving a remedy
     /// that did not help in place is the greater risk.
     pub fn check(&self, charter: &Charter, plan: &Plan, undo: bool, now: Timestamp) -> Result<(), Refusal> {
         if let Some((by, why)) = &self.halted {
@@ -79,6 +110,13 @@ impl Gate {
             return Ok(());
         }
         let starts = !self.in_flight.contains(&plan.id);
+        if starts {
+            may_act(charter, plan)?;
+            if let Some(other) = self.acting_for.get(&plan.incident) {
+                let text = format!("plan {other} of the same incident is in flight");
+                return Err(Refusal { reason: Reason::Concurrency, text, until: None });
+            }
+        }
         let concurrent = self.in_flight.len();
         if starts && concurrent >= charter.concurrent_plans_max as usize {
             let text = format!("{concurrent} of {} plans are in flight", charter.concurrent_plans_max);
@@ -121,18 +159,24 @@ impl Gate {
     pub(in crate::engine) fn admit(&mut self, stored_at: Timestamp, intent: &Intent) {
         self.started.push_back(stored_at);
         if self.in_flight.insert(intent.plan) {
+            self.acting_for.insert(intent.incident, intent.plan);
             self.acted.insert((Arc::clone(&intent.playbook), intent.scope.clone()), stored_at);
         }
     }
 
-    pub(super) fn released(&mut self, plan: PlanId) {
-        self.in_flight.remove(&plan);
+    pub(in crate::engine) fn released(&mut self, plan: PlanId) {
+        if self.in_flight.remove(&plan) {
+            self.acting_for.retain(|_, acting| *acting != plan);
+        }
     }
 
-    pub(super) fn halt(&mut self, request: u64, by: &Arc<str>, reason: &Arc<str>) {
+    pub(super) fn halt(&mut self, said_at: Timestamp, request: u64, by: &Arc<str>, reason: &Arc<str>) {
         if request > self.last_request {
             self.last_request = request;
             self.halted = Some((Arc::clone(by), Arc::clone(reason)));
+        }
+        if request == self.last_request {
+            self.halt_said_at = self.halt_said_at.max(said_at);
         }
     }
 
@@ -143,8 +187,10 @@ impl Gate {
         }
     }
 
-    pub(super) fn charter(&mut self, generation: Generation) {
-        self.charter = self.charter.max(generation);
+    pub(super) fn charter(&mut self, said_at: Timestamp, generation: Generation) {
+        if generation >= self.charter {
+            (self.charter, self.charter_said_at) = (generation, said_at);
+        }
     }
 
     pub(super) fn forget_before(&mut self, now: Timestamp) {
@@ -159,4 +205,23 @@ impl Gate {
             self.acted.retain(|_, acted| now.saturating_since(*acted) <= COOLDOWN_KEPT);
         }
     }
+}
+
+/// Whether the charter lets such a plan begin.
+fn may_act(charter: &Charter, plan: &Plan) -> Result<(), Refusal> {
+    let refused = |reason, text| Err(Refusal { reason, text, until: None });
+    if charter.mode_of(&plan.playbook) == Mode::Shadow {
+        return refused(Reason::Shadow, format!("the charter does not let {} act any more", plan.playbook));
+    }
+    let (is, least) = (plan.confidence, charter.min_confidence);
+    if is < least {
+        let text = format!(
+            "{} was planned with a confidence of {:.2}, the charter now asks for {:.2}",
+            plan.playbook,
+            is.as_f64(),
+            least.as_f64()
+        );
+        return refused(Reason::Unsure, text);
+    }
+    Ok(())
 }

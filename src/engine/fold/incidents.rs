@@ -1,13 +1,17 @@
 //! Incidents, their analyses and the places of the analyses in the ledger.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::Episodes;
+use super::{Episodes, FORGET_AFTER};
 use crate::model::{
     Analysis, EpisodeId, Incident, IncidentId, IncidentPhase, Labels, PlanId, Reason, Record, Shard,
     Timestamp,
 };
+
+/// Episodes that have ended and that an open incident keeps: one alert that flaps beside one that never ends makes
+/// thousands a day. Those that ended a short time ago are kept beyond it, or a repeated message would begin them anew.
+const RESOLVED_KEPT_MAX: usize = 1_000;
 
 /// An incident as far as the ledger tells it.
 #[derive(Clone, Debug)]
@@ -20,10 +24,12 @@ pub struct IncidentState {
     pub first_stored_at: Timestamp,
     /// When its newest revision was recorded: it has been stable since.
     pub stable_since: Timestamp,
-    /// All its episodes, first first.
-    pub episodes: Vec<EpisodeId>,
-    /// Those that fire.
+    /// Those of its episodes that fire.
     pub firing: BTreeSet<EpisodeId>,
+    /// Those that have ended, and when that was recorded; the first to end first.
+    pub resolved: VecDeque<(Timestamp, EpisodeId)>,
+    /// How many that have ended are forgotten.
+    pub forgotten: u64,
     /// The plans made for it, oldest first.
     pub plans: Vec<PlanId>,
     /// Why nothing was done about the newest revision.
@@ -34,6 +40,24 @@ impl IncidentState {
     /// Whether it is closed.
     pub fn is_closed(&self) -> bool {
         self.incident.phase == IncidentPhase::Closed
+    }
+
+    /// The episodes that are known, those that have ended first.
+    pub fn episodes(&self) -> impl Iterator<Item = EpisodeId> {
+        self.resolved.iter().map(|(_, id)| *id).chain(self.firing.iter().copied())
+    }
+
+    /// Takes out the oldest ones that have ended, where they are too many.
+    fn forget_resolved(&mut self, now: Timestamp, episodes: &mut Episodes) {
+        while self.resolved.len() > RESOLVED_KEPT_MAX {
+            let Some((ended_at, id)) = self.resolved.front().copied() else { return };
+            if now.saturating_since(ended_at) <= FORGET_AFTER {
+                return;
+            }
+            self.resolved.pop_front();
+            self.forgotten += 1;
+            episodes.forget(id);
+        }
     }
 }
 
@@ -100,8 +124,9 @@ impl Incidents {
                 analysis: None,
                 first_stored_at: first_stored(incident, episodes).unwrap_or(record.stored_at),
                 stable_since: record.stored_at,
-                episodes: Vec::new(),
                 firing: BTreeSet::new(),
+                resolved: VecDeque::new(),
+                forgotten: 0,
                 plans: Vec::new(),
                 reported: BTreeSet::new(),
             }),
@@ -109,11 +134,13 @@ impl Incidents {
         state.stable_since = record.stored_at;
         state.reported.clear();
         for episode in &incident.joined {
-            state.episodes.push(*episode);
             if episodes.assign(*episode, id) {
                 state.firing.insert(*episode);
+            } else {
+                state.resolved.push_back((record.stored_at, *episode));
             }
         }
+        state.forget_resolved(record.stored_at, episodes);
         match incident.phase {
             IncidentPhase::Open => {
                 self.open_by_scope.insert(incident.scope.clone(), id);
@@ -141,13 +168,17 @@ impl Incidents {
         }
     }
 
-    pub(super) fn resolved(&mut self, episode: EpisodeId, incident: Option<IncidentId>) {
-        let Some(id) = incident else { return };
+    /// An episode has ceased to fire.
+    pub(super) fn resolved(&mut self, now: Timestamp, episode: EpisodeId, episodes: &mut Episodes) {
+        let Some(id) = episodes.get(episode).and_then(|known| known.incident) else { return };
         if let Some(state) = self.known.get_mut(&id) {
-            state.firing.remove(&episode);
+            if state.firing.remove(&episode) {
+                state.resolved.push_back((now, episode));
+            }
             if state.firing.is_empty() && !state.is_closed() {
                 self.quiet.insert(id);
             }
+            state.forget_resolved(now, episodes);
         }
     }
 
@@ -164,6 +195,6 @@ impl Incidents {
     }
 
     pub(super) fn forget(&mut self, id: IncidentId) -> Vec<EpisodeId> {
-        self.known.remove(&id).map(|state| state.episodes).unwrap_or_default()
+        self.known.remove(&id).map(|state| state.episodes().collect()).unwrap_or_default()
     }
 }

@@ -106,8 +106,8 @@ impl Fold {
     fn apply_entry(&mut self, record: &Record, entry: &Entry) {
         match entry {
             Entry::Violation(violation) => {
-                if let Some(resolved) = self.episodes.apply(record.stored_at, violation) {
-                    self.incidents.resolved(resolved.0, resolved.1);
+                if self.episodes.apply(record.stored_at, violation) {
+                    self.incidents.resolved(self.stored_at, violation.episode, &mut self.episodes);
                 }
             }
             Entry::Incident(incident) => {
@@ -161,9 +161,11 @@ impl Fold {
                     self.note_if_over(release.incident);
                 }
             }
-            Admission::Halt { request, by, reason } => self.gate.halt(*request, by, reason),
+            Admission::Halt { request, by, reason } => {
+                self.gate.halt(record.stored_at, *request, by, reason);
+            }
             Admission::Resume { request, .. } => self.gate.resume(*request),
-            Admission::Charter { generation } => self.gate.charter(*generation),
+            Admission::Charter { generation } => self.gate.charter(record.stored_at, *generation),
         }
     }
 
@@ -193,5 +195,101 @@ impl Fold {
             self.plans.forget(incident);
         }
         self.gate.forget_before(self.stored_at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::{incident, intent_of, plan, violation};
+    use crate::model::{
+        Batch, Idempotency, Incident, IncidentPhase, Labels, MessageId, Phase, PlanEnd, Release, Role,
+        Severity, Shard, Violation,
+    };
+
+    fn record(sequence: u64, stored_at: Timestamp, topic: Topic, entry: Entry) -> Record {
+        let batch = Batch {
+            id: MessageId::of(&[&sequence]),
+            role: Role::Monitor,
+            instance: "one".into(),
+            at: stored_at,
+            basis: Basis::default(),
+            trace: 0,
+            entries: vec![entry],
+        };
+        Record { sequence, stored_at, topic, batch }
+    }
+
+    /// One alert that never ends, and one that flaps every ten seconds, so many times.
+    fn flapping(flaps: u32) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut add = |at: Timestamp, topic: Topic, entry: Entry| {
+            records.push(record(records.len() as u64 + 1, at, topic, entry));
+        };
+        let scope = Labels::new([("service", "a")]).unwrap();
+        for number in 0..=flaps {
+            let at = Timestamp::from_millis(10_000 * i64::from(number));
+            let found = violation("a", u64::from(number), at);
+            let revision = Incident {
+                id: incident("a"),
+                rev: number + 1,
+                phase: IncidentPhase::Open,
+                scope: scope.clone(),
+                severity: Severity::Warning,
+                joined: vec![found.episode],
+                violations: number + 1,
+                opened_at: at,
+                changed_at: at,
+            };
+            let topic = Topic::Violations(Severity::Warning);
+            add(at, topic, Entry::Violation(Arc::new(found.clone())));
+            add(at, Topic::Analyses(Shard::default()), Entry::Incident(Arc::new(revision)));
+            if number > 0 {
+                let ended = Violation { rev: 2, phase: Phase::Resolved, ..found };
+                add(at + Duration::from_secs(5), topic, Entry::Violation(Arc::new(ended)));
+            }
+        }
+        records
+    }
+
+    #[test]
+    fn a_long_incident_keeps_a_bounded_number_of_episodes_that_have_ended() {
+        let records = flapping(3_000);
+        let mut fold = Fold::default();
+        records.iter().for_each(|record| fold.apply(record));
+        let state = fold.incidents.get(incident("a")).unwrap();
+        assert_eq!((state.firing.len(), state.resolved.len(), state.forgotten), (1, 1_000, 2_000));
+        assert_eq!(fold.episodes.iter().count(), 1_001);
+        assert_eq!((state.incident.violations, state.is_closed()), (3_001, false));
+        // The same whether a record comes once or twice.
+        let mut again = Fold::default();
+        records.iter().for_each(|record| (0..2).for_each(|_| again.apply(record)));
+        assert_eq!(format!("{fold:?}"), format!("{again:?}"));
+    }
+
+    #[test]
+    fn an_episode_that_ended_a_short_time_ago_is_known_however_many_there_are() {
+        let mut records = flapping(2_000);
+        for record in &mut records {
+            record.stored_at = Timestamp::from_millis(record.stored_at.as_millis() / 100);
+        }
+        let mut fold = Fold::default();
+        records.iter().for_each(|record| fold.apply(record));
+        assert_eq!(fold.incidents.get(incident("a")).unwrap().resolved.len(), 2_000);
+    }
+
+    #[test]
+    fn a_plan_that_has_begun_cannot_be_given_up_as_if_it_had_not() {
+        let at = Timestamp::from_millis(0);
+        let plan = plan("a", 1, Idempotency::Key, at);
+        let intent = Admission::Intent(intent_of(&plan));
+        let release = |end| Admission::Release(Release { plan: plan.id, incident: plan.incident, end });
+        let mut fold = Fold::default();
+        fold.apply(&record(1, at, Topic::Plans, Entry::Plan(Arc::new(plan.clone()))));
+        fold.apply(&record(2, at, Topic::Admission, Entry::Admission(intent)));
+        fold.apply(&record(3, at, Topic::Admission, Entry::Admission(release(PlanEnd::Cancelled))));
+        assert!(fold.gate.in_flight().contains(&plan.id));
+        fold.apply(&record(4, at, Topic::Admission, Entry::Admission(release(PlanEnd::Failed))));
+        assert!(fold.gate.in_flight().is_empty());
     }
 }

@@ -189,9 +189,11 @@ impl Plans {
         }
     }
 
-    /// Takes in the end of a plan; whether it was its first.
+    /// Takes in the end of a plan; whether it was its first. Giving up a plan before its first effect comes too late
+    /// behind an intent: what was admitted is seen to its end.
     pub(super) fn released(&mut self, stored_at: Timestamp, release: &Release) -> bool {
         match self.known.get_mut(&release.plan) {
+            Some(state) if release.end == PlanEnd::Cancelled && state.is_admitted() => false,
             Some(state) if state.release.is_none() => {
                 state.release = Some((release.end, stored_at));
                 self.live.remove(&(state.sequence, release.plan));

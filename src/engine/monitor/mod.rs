@@ -44,7 +44,7 @@ pub use tables::WaitingFrame;
 use super::outbox::{Answer, Decision, Outbox};
 use super::{Configuration, Core, Delivery, Done, Input, Intake, Published, Step, Ticket, Token, Work};
 use crate::engine::fold::Fold;
-use crate::model::{Entry, Frame, Reason, Record, Role, SeriesTable, Timestamp, Topic, Violation};
+use crate::model::{Batch, Entry, Frame, Reason, Record, Role, SeriesTable, Timestamp, Topic, Violation};
 use deadlines::Target;
 use evaluation::{Arrived, Evaluation};
 use intake::{External, Recording};
@@ -345,16 +345,30 @@ impl Monitor {
                 // It will come on the ledger, unless it is a repeat that the fold has read already.
                 (sequence <= self.fold.applied()).then_some(batch)
             }
-            Answer::Unknown { batch } if result == Published::Refused => {
+            // One entry: a larger batch was cut in halves first.
+            Answer::Refused { batch, .. } => {
                 self.evaluation.counters.batches_refused += 1;
+                self.tell_refused(now, &batch);
                 Some(batch)
             }
-            Answer::Stale { .. } | Answer::Unknown { .. } | Answer::Nothing => None,
+            Answer::Stale { .. } | Answer::Unknown | Answer::Nothing => None,
         };
         let entries = settled.iter().flat_map(|batch| &batch.entries);
         for violation in entries.filter_map(Entry::as_violation) {
             self.evaluation.episodes.settled(violation.episode, violation.rev);
             self.external.arrived(violation);
+        }
+    }
+
+    /// Nothing else will ever say it: what was found is not in the ledger.
+    fn tell_refused(&mut self, now: Timestamp, batch: &Batch) {
+        for violation in batch.entries.iter().filter_map(Entry::as_violation) {
+            let text = format!(
+                "the ledger refuses revision {} of {} of {}: it is too large, or must not be written",
+                violation.rev, violation.episode, violation.rule.alert
+            );
+            let subject = format!("{} {}", violation.episode, violation.rev);
+            self.evaluation.drafts.report(Reason::Refused, &subject, text, now);
         }
     }
 

@@ -36,13 +36,13 @@ pub fn decide(fold: &Fold, configuration: &Configuration, incident: IncidentId, 
         return Decided::Nothing;
     };
     let Some(analysis) = &state.analysis else { return Decided::Nothing };
-    let newest = fold.plans.of(incident).next_back();
-    if newest.is_some_and(is_at_work) {
+    // Not only the newest: one that was given up for an older one that had begun is newer.
+    if fold.plans.of(incident).any(is_at_work) {
         return Decided::Nothing;
     }
-    if let Some(until) = newest.and_then(|newest| treatment_ends(newest, configuration))
-        && now < until
-    {
+    let newest = fold.plans.of(incident).next_back();
+    let treated_until = fold.plans.of(incident).filter_map(|plan| treatment_ends(plan, configuration)).max();
+    if let Some(until) = treated_until.filter(|until| now < *until) {
         return Decided::Wait(until);
     }
     let tried: BTreeSet<&Arc<str>> =

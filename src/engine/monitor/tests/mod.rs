@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::{Monitor, MonitorSnapshot};
 use crate::engine::{Ask, Configuration, Core, Done, Input, Published, Step, Token};
 use crate::model::{
-    Entry, Frame, Generation, Labels, Phase, Record, Row, Rule, RuleGroup, RuleName, ScrapePart, SeriesTable,
-    TableHash, Template, Timestamp, Violation,
+    Batch, Entry, Frame, Generation, Labels, Phase, Record, Row, Rule, RuleGroup, RuleName, ScrapePart,
+    SeriesTable, TableHash, Template, Timestamp, Violation,
 };
 
 /// A time in seconds, for stories.
@@ -69,6 +69,8 @@ pub(super) struct World {
     pub(super) asked: Vec<Ask>,
     /// Whether publishes are answered.
     pub(super) answers: bool,
+    /// Batches that the ledger will not have.
+    pub(super) refuses: fn(&Batch) -> bool,
     sequences: BTreeMap<(String, u32), u64>,
     /// Tables that were sent.
     tables: BTreeSet<TableHash>,
@@ -88,6 +90,7 @@ impl World {
             done: Vec::new(),
             asked: Vec::new(),
             answers: true,
+            refuses: |_| false,
             sequences: BTreeMap::new(),
             tables: BTreeSet::new(),
         }
@@ -140,6 +143,11 @@ impl World {
             self.asked.extend(step.ask);
             for emit in step.emit {
                 if !self.answers {
+                    continue;
+                }
+                if (self.refuses)(&emit.batch) {
+                    let (ticket, result) = (emit.ticket, Published::Refused);
+                    steps.push(self.monitor.handle(self.now, Input::Published { ticket, result }));
                     continue;
                 }
                 let known = self

@@ -274,3 +274,27 @@ fn a_grid_goes_on_with_samples_that_it_does_not_read() {
     };
     assert_eq!([evaluated_at(true), evaluated_at(false)], [secs(20.001), secs(20.001)]);
 }
+
+#[test]
+fn one_violation_that_the_ledger_refuses_costs_no_other_and_is_reported() {
+    let mut world = World::new(configuration(1, None, vec![rule("Down", "up == 0", 0, 0)]));
+    world.refuses = |batch| {
+        let is_bad = |entry: &Entry| {
+            entry.as_violation().is_some_and(|found| found.labels.get("instance") == Some("bad"))
+        };
+        batch.entries.iter().any(is_bad)
+    };
+    let names: Vec<String> =
+        (0..20).map(|n| if n == 7 { "bad".into() } else { format!("i{n:02}") }).collect();
+    let samples: Vec<String> = names.iter().map(|name| format!("up{{instance=\"{name}\"}}")).collect();
+    let down: Vec<(&str, f64)> = samples.iter().map(|series| (series.as_str(), 0.0)).collect();
+    world.scrape(secs(1.0), &down);
+    assert_eq!(world.violations().count(), 19, "{:?}", world.story());
+    world.run_until(secs(2.0));
+    let reports = world.reports();
+    assert!(
+        matches!(reports.as_slice(), [told] if told.starts_with("refused the ledger refuses revision 1 of")),
+        "{reports:?}"
+    );
+    assert_eq!(world.monitor.counters().batches_refused, 1);
+}
