@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use homeostat::model::{
-    Admission, Entry, EpisodeId, Idempotency, IncidentId, Intent, Labels, Mode, PlanId, Record, Timestamp,
-    Topic,
+    Admission, Entry, EpisodeId, Idempotency, IncidentId, Intent, Labels, Mode, PlanEnd, PlanId, Record,
+    Timestamp, Topic,
 };
 
 use crate::scenario::{ACTIONS_PER_HOUR_MAX, CONCURRENT_PLANS_MAX, COOLDOWN, Told};
@@ -14,6 +14,7 @@ pub(crate) fn check(told: &Told) -> Result<(), String> {
     no_attempt_is_carried_out_twice(told)?;
     each_effect_was_admitted_before(told)?;
     no_budget_is_exceeded(told)?;
+    one_plan_at_a_time_acts_for_an_incident(told)?;
     every_plan_comes_to_an_end(told)
 }
 
@@ -44,7 +45,7 @@ fn each_violation_is_in_one_incident(told: &Told) -> Result<(), String> {
 
 fn no_attempt_is_carried_out_twice(told: &Told) -> Result<(), String> {
     let mut attempts = BTreeSet::new();
-    let mut actions = BTreeMap::new();
+    let (mut actions, mut happened) = (BTreeMap::new(), BTreeSet::new());
     for effect in &told.effects {
         if !attempts.insert(effect.attempt) {
             return Err(format!("attempt {} is carried out twice", effect.attempt));
@@ -53,6 +54,9 @@ fn no_attempt_is_carried_out_twice(told: &Told) -> Result<(), String> {
         *calls += 1;
         if effect.idempotency == Idempotency::None && *calls > 1 {
             return Err(format!("action {} cannot be repeated and is", effect.action));
+        }
+        if effect.happened && !happened.insert(effect.action) {
+            return Err(format!("action {} ({:?}) happened twice", effect.action, effect.idempotency));
         }
     }
     Ok(())
@@ -126,6 +130,40 @@ fn no_budget_is_exceeded(told: &Told) -> Result<(), String> {
                     return Err(format!("{place} is number {hour} in an hour"));
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// A plan that was given up before it began has not begun, and after its end nothing is admitted for a plan.
+fn one_plan_at_a_time_acts_for_an_incident(told: &Told) -> Result<(), String> {
+    let mut at_work: BTreeMap<IncidentId, PlanId> = BTreeMap::new();
+    let (mut begun, mut over) = (BTreeSet::new(), BTreeSet::new());
+    for (record, entry) in entries(told) {
+        match entry {
+            Entry::Admission(Admission::Intent(intent)) => {
+                if over.contains(&intent.plan) {
+                    return Err(format!(
+                        "intent at {} for plan {} is after its end",
+                        record.sequence, intent.plan
+                    ));
+                }
+                let other = at_work.insert(intent.incident, intent.plan).filter(|plan| *plan != intent.plan);
+                if let Some(other) = other {
+                    return Err(format!("intent at {} for {} beside {other}", record.sequence, intent.plan));
+                }
+                begun.insert(intent.plan);
+            }
+            Entry::Admission(Admission::Release(release)) => {
+                if release.end == PlanEnd::Cancelled && begun.contains(&release.plan) {
+                    return Err(format!("plan {} was begun and then cancelled", release.plan));
+                }
+                over.insert(release.plan);
+                if at_work.get(&release.incident) == Some(&release.plan) {
+                    at_work.remove(&release.incident);
+                }
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! One seed's world: violations come in, roles decide, processes die, operators halt and resume; then it calms down.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ use crate::storm::Storm;
 const STORM: Duration = Duration::from_secs(30);
 /// How long it is calm afterwards: the longest grace for a verdict, and the cooldowns of a few plans one after the other.
 const CALM: Duration = Duration::from_mins(12);
+/// More than any budget looks back in this test.
+const FAST_CLOCK_MILLIS: i64 = 2 * 3_600_000;
 const LEASE_TTL: Duration = Duration::from_millis(1_500);
 const LEASE_ROUND: Duration = Duration::from_millis(300);
 
@@ -41,6 +43,8 @@ pub(crate) struct Effect {
     pub(crate) action: homeostat::model::ActionId,
     pub(crate) idempotency: Idempotency,
     pub(crate) at: Timestamp,
+    /// Whether anything happened: a target that honours key or fence, or says no, was called and did nothing.
+    pub(crate) happened: bool,
 }
 
 /// What happened.
@@ -82,10 +86,15 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Told {
     for (id, _) in &members {
         world.skew(*id, random.i64(-1_500..=1_500));
     }
+    if seed.is_multiple_of(5) {
+        // A clock that is hours fast does what it likes with deadlines, and nothing to a budget.
+        let fast = members.iter().rev().find(|(_, role)| *role == Role::Executor);
+        fast.into_iter().for_each(|(id, _)| world.skew(*id, FAST_CLOCK_MILLIS));
+    }
 
     let accepted = send_violations(&mut world, &mut random, start);
     let mut kills = 0;
-    let mut leases = Leases::default();
+    let mut leases = Leases::new(seed);
     let mut dead: Vec<(Timestamp, MemberId)> = Vec::new();
     let mut now = start;
     while now < start + STORM {
@@ -219,21 +228,34 @@ fn send_violations(
     accepted
 }
 
-/// A target that honours keys, and fails or says nothing now and then.
+/// A target that honours what each action says of it, and fails or says nothing now and then. What says nothing has
+/// happened.
 fn target<'a>(effects: Rc<RefCell<Vec<Effect>>>, seed: u64) -> homeostat::role::world::Target<'a> {
     let mut random = fastrand::Rng::with_seed(seed ^ 0x007a_26e7);
+    let (mut done, mut newest_fence) = (BTreeSet::new(), 0);
     Box::new(move |at, act| {
+        let (mut happened, mut ended) = match random.u8(..10) {
+            0 => (false, (OutcomeResult::Failed, "no".into())),
+            1 => (true, (OutcomeResult::TimedOut, "".into())),
+            _ => (true, (OutcomeResult::Succeeded, "ok".into())),
+        };
+        match act.action.idempotency {
+            Idempotency::None => {}
+            Idempotency::Key if happened => happened = done.insert(act.action.id),
+            Idempotency::Fence if act.fence < newest_fence => {
+                (happened, ended) = (false, (OutcomeResult::Failed, "an older fence".into()));
+            }
+            Idempotency::Key => {}
+            Idempotency::Fence => newest_fence = act.fence,
+        }
         effects.borrow_mut().push(Effect {
             attempt: act.attempt,
             action: act.action.id,
             idempotency: act.action.idempotency,
             at,
+            happened,
         });
-        match random.u8(..10) {
-            0 => (OutcomeResult::Failed, "no".into()),
-            1 => (OutcomeResult::TimedOut, "".into()),
-            _ => (OutcomeResult::Succeeded, "ok".into()),
-        }
+        ended
     })
 }
 
@@ -290,13 +312,18 @@ fn configuration() -> Configuration {
 
 /// Leases on the executors' shards, as the key-value bucket keeps them: by its own clock. A holder counts from when it
 /// sent the renewal, by its own.
-#[derive(Default)]
 struct Leases {
     held: BTreeMap<u16, (MemberId, Timestamp)>,
     revision: u64,
+    /// Its own, so that whether shards change hands is all that it decides.
+    random: fastrand::Rng,
 }
 
 impl Leases {
+    fn new(seed: u64) -> Self {
+        Self { held: BTreeMap::new(), revision: 0, random: fastrand::Rng::with_seed(seed ^ 0x1ea5e) }
+    }
+
     fn round(
         &mut self,
         world: &mut SimulatedWorld<'_>,
@@ -308,12 +335,15 @@ impl Leases {
             members.iter().filter(|(_, role)| *role == Role::Executor).map(|(id, _)| *id).collect();
         let alive = executors.iter().filter(|id| world.lives(**id)).count().max(1);
         let share = usize::from(SHARDS).div_ceil(alive);
-        for executor in executors {
-            // A round that is lost on the way: the holder keeps what it believes until that ends.
-            let lost = world.weather().force > 0.0 && random.f64() < 0.2;
-            if !world.lives(executor) || lost {
-                continue;
-            }
+        // A round that is lost on the way: the holder keeps what it believes until that ends.
+        let is_storm = world.weather().force > 0.0;
+        let mut is_lost = || is_storm && random.f64() < 0.2;
+        let reached: Vec<MemberId> =
+            executors.into_iter().filter(|id| !is_lost() && world.lives(*id)).collect();
+        if is_storm && reached.len() > 1 && self.random.f64() < 0.4 {
+            self.change_hands(now);
+        }
+        for executor in reached {
             let mut mine = Vec::new();
             for shard in 0..SHARDS {
                 let holder =
@@ -328,6 +358,22 @@ impl Leases {
             let until = world.local(executor, now) + LEASE_TTL * 2 / 3;
             let leases = mine.into_iter().map(|(shard, revision)| Lease { shard, revision, until }).collect();
             world.lease(executor, leases);
+        }
+    }
+
+    /// Two shards change places, and both holders are told at once: what the first had under way, the second finds.
+    fn change_hands(&mut self, now: Timestamp) {
+        let held: Vec<(u16, MemberId)> = self
+            .held
+            .iter()
+            .filter(|(_, (_, until))| *until > now)
+            .map(|(shard, (holder, _))| (*shard, *holder))
+            .collect();
+        let place = self.random.usize(..held.len().max(1));
+        let Some((one, first)) = held.get(place).copied() else { return };
+        if let Some((other, second)) = held.iter().copied().find(|(_, holder)| *holder != first) {
+            self.held.insert(one, (second, now + LEASE_TTL));
+            self.held.insert(other, (first, now + LEASE_TTL));
         }
     }
 }
