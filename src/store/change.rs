@@ -30,6 +30,12 @@ impl Change {
         Self { applied, stored_at, writes: BTreeMap::new(), bytes: 0 }
     }
 
+    /// The same writes for another place in the ledger.
+    #[must_use]
+    pub fn leading_to(self, applied: u64, stored_at: Timestamp) -> Self {
+        Self { applied, stored_at, ..self }
+    }
+
     /// Sets a record; the last word on a key counts.
     pub fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         if value.len() > VALUE_BYTES_MAX {
@@ -41,6 +47,17 @@ impl Change {
     /// Removes a record, present or not; the last word on a key counts.
     pub fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
         self.write(table, key, None)
+    }
+
+    /// What it says about a record: a value, nothing any more, or `None` where it says nothing.
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        // The map's keys own their bytes; a lookup is rare enough to pay for it.
+        self.writes.get(&(table, key.to_vec())).map(Option::as_deref)
+    }
+
+    /// Bytes of the keys and values it names.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many records it names.
