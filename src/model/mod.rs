@@ -41,7 +41,8 @@ pub use id::{
 };
 pub use incident::{Incident, IncidentPhase};
 pub use labels::{
-    LABELS_BYTES_MAX, LABELS_PER_SERIES_MAX, Labels, LabelsError, METRIC_NAME, Sample, is_label_name, is_metric_name,
+    LABELS_BYTES_MAX, LABELS_PER_SERIES_MAX, Labels, LabelsError, METRIC_NAME, Sample, is_label_name,
+    is_metric_name,
 };
 pub use outcome::{Outcome, OutcomeResult};
 pub use plan::Plan;

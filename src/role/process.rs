@@ -287,7 +287,8 @@ impl Process {
     ) -> Result<(), ProcessError> {
         let role = Role::Executor;
         let mut wiring = self.wiring(role, None, ready).await?;
-        wiring.intake = Some(self.intake(role, vec![format!("{}.intake.control.*", self.subjects)]).await?);
+        let control = vec![self.subjects.intake_control_all()];
+        wiring.intake = Some(self.work(role, &self.names.control, format!("{role}-control"), control).await?);
         let (owned, leases) = watch::channel(Vec::<Lease>::new());
         wiring.leases = Some(leases);
         let clock = self.clock.clone();
@@ -340,8 +341,8 @@ impl Process {
         let leases = Leases::open(self.connections.services.clone(), &self.names).await?;
         let held = exclusive::take(leases, "monitor", &self.instance, &self.clock).await.map_err(failed)?;
         let mut wiring = self.wiring(role, None, ready).await?;
-        let subjects = ["violations", "changes"].map(|kind| format!("{}.intake.{kind}", self.subjects));
-        wiring.intake = Some(self.intake(role, subjects.to_vec()).await?);
+        let subjects = vec![self.subjects.intake_violations(), self.subjects.intake_changes()];
+        wiring.intake = Some(self.work(role, &self.names.intake, format!("{role}-intake"), subjects).await?);
         let (frames_in, frames) = mpsc::channel(FRAME_BATCHES_QUEUED_MAX);
         let (tables, asked) = mpsc::channel(TABLE_QUESTIONS_MAX);
         wiring.frames = Some(frames);
@@ -456,10 +457,6 @@ impl Process {
             ready,
             clock: self.clock.clone(),
         })
-    }
-
-    async fn intake(&self, role: Role, filters: Vec<String>) -> Result<Work, ProcessError> {
-        self.work(role, &self.names.intake, format!("{role}-intake"), filters).await
     }
 
     async fn work(

@@ -83,8 +83,14 @@ fn describe() {
     describe_counter!(REBUILDS, "Doubtful stores that were moved aside and rebuilt");
     describe_counter!(COMPACTIONS, "Compactions of the knowledge store by whether they succeeded");
     describe_counter!(LEFT_OUT, "What the ledger said and the knowledge store could not keep");
-    describe_counter!(DROPPED, "What the knowledge store gave up because it was too many or too old, by kind");
-    describe_counter!(FULL, "How often the knowledge store was nearly full and gave up the oldest before its time");
+    describe_counter!(
+        DROPPED,
+        "What the knowledge store gave up because it was too many or too old, by kind"
+    );
+    describe_counter!(
+        FULL,
+        "How often the knowledge store was nearly full and gave up the oldest before its time"
+    );
     describe_counter!(SAMPLES, "Samples by what became of them");
     describe_counter!(FRAMES_LOST, "Frames that producers sent and that did not arrive");
     describe_counter!(FRAMES_REFUSED, "Messages of samples that cannot be read");

@@ -274,8 +274,8 @@ fn drop_learned(writing: &mut Writing<'_>) -> Result<usize, KnowledgeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::role::knowledge::tests::{Home, change, incident, record, violation};
     use crate::model::{Entry, Topic};
+    use crate::role::knowledge::tests::{Home, change, incident, record, violation};
 
     fn rows(store: &Store, table: Table) -> usize {
         store.scan(table, &KeyRange::all(), 10_000).unwrap().records.len()
@@ -304,11 +304,22 @@ mod tests {
         let (day, quarter) = (86_400_000, 90 * 86_400_000);
         let both = |sequence, at| {
             let changed = record(sequence, at, Topic::Changes, vec![change(sequence)]);
-            [changed, record(sequence + 1, at, Topic::Violations(crate::model::Severity::Info), vec![violation(sequence)])]
+            [
+                changed,
+                record(
+                    sequence + 1,
+                    at,
+                    Topic::Violations(crate::model::Severity::Info),
+                    vec![violation(sequence)],
+                ),
+            ]
         };
         knowledge.remember(&both(1, 0)).unwrap();
         knowledge.remember(&both(3, day)).unwrap();
-        assert_eq!((rows(knowledge.store(), Table::Changes), rows(knowledge.store(), Table::Violations)), (2, 2));
+        assert_eq!(
+            (rows(knowledge.store(), Table::Changes), rows(knowledge.store(), Table::Violations)),
+            (2, 2)
+        );
         knowledge.remember(&both(5, quarter + day)).unwrap();
         for (table, ring) in [(Table::Changes, Ring::Changes), (Table::Violations, Ring::Violations)] {
             assert_eq!((rows(knowledge.store(), table), count(knowledge.store(), ring).unwrap()), (2, 2));
@@ -322,10 +333,12 @@ mod tests {
         let knowledge = home.open();
         for n in 0..40 {
             let sequence = 2 * n + 1;
-            knowledge.remember(&[
-                record(sequence, 0, Topic::Analyses(crate::model::Shard(0)), vec![incident(n)]),
-                record(sequence + 1, 0, Topic::Changes, vec![change(n)]),
-            ]).unwrap();
+            knowledge
+                .remember(&[
+                    record(sequence, 0, Topic::Analyses(crate::model::Shard(0)), vec![incident(n)]),
+                    record(sequence + 1, 0, Topic::Changes, vec![change(n)]),
+                ])
+                .unwrap();
         }
         let store = knowledge.store();
         let left = |store: &Store| count(store, Ring::Incidents).unwrap();

@@ -7,8 +7,8 @@ use super::rings::{self, Ring};
 use super::*;
 use crate::model::{
     Analysis, AnalysisId, Basis, Cause, Change as ChangeEntry, ChangeKind, Confidence, Entry, EpisodeId,
-    Generation, Incident, IncidentId, IncidentPhase, Labels, MessageId, Phase, Role, RuleName, Severity, Shard,
-    Topic, Violation,
+    Generation, Incident, IncidentId, IncidentPhase, Labels, MessageId, Phase, Role, RuleName, Severity,
+    Shard, Topic, Violation,
 };
 use crate::store::{KeyRange, Table};
 
