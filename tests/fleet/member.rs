@@ -67,7 +67,7 @@ impl Member {
     pub(crate) async fn ready(&mut self) {
         let what = format!("readiness of the {}", self.role);
         let waiting = async {
-            while !self.page("readyz").await.is_some_and(|(status, _)| status == 200) {
+            while self.page("readyz").await.is_none_or(|(status, _)| status != 200) {
                 assert_eq!(self.child.try_wait().unwrap(), None, "{} ended:\n{}", self.role, tail(&self.log));
                 tokio::time::sleep(LOOK_EVERY).await;
             }
