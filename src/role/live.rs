@@ -36,6 +36,11 @@ pub const ACK_WAIT: Duration = Duration::from_secs(5);
 const PROGRESS_EVERY: Duration = Duration::from_millis(1_500);
 /// How long a role that is told to stop may take to finish what is under way.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long it may take where attempts are under way, each of which ends by its own time-out: less than the half minute that
+/// the systemd unit leaves before it kills.
+const DRAIN_ATTEMPTS_MAX: Duration = Duration::from_secs(25);
+/// What an attempt may take beyond its time-out, for clearing away.
+const CLEARING_AWAY: Duration = Duration::from_secs(1);
 /// After it a delivery of a newer version than ours is tried again.
 const NEWER_VERSION_PAUSE: Duration = Duration::from_secs(5);
 /// Deliveries of a newer version that were tried for this often are put aside: ten minutes.
@@ -90,6 +95,8 @@ struct Live<C, O> {
     tokens: BTreeMap<Token, InHand>,
     last_token: u64,
     wake_at: Option<Timestamp>,
+    /// When the attempts that were started have ended.
+    acting_until: Timestamp,
 }
 
 /// A delivery that is not settled.
@@ -124,6 +131,7 @@ pub async fn run<C: Core, O: FnMut(&mut C, Timestamp)>(
         tokens: BTreeMap::new(),
         last_token: 0,
         wake_at: None,
+        acting_until: Timestamp::MIN,
     };
     live.run(stop).await
 }
@@ -320,6 +328,8 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 let Some(actuator) = self.wiring.actuator.clone() else { return };
                 let configuration = Arc::clone(&self.wiring.configuration.borrow());
                 telemetry::effect_started();
+                let ends = self.wiring.clock.now() + act.action.timeout + CLEARING_AWAY;
+                self.acting_until = self.acting_until.max(ends);
                 self.answers.push(Box::pin(async move {
                     let span = MessageId::of(&[&act.attempt]);
                     let trace = wire::envelope::Trace::of(act.outcome.incident.as_u128(), span);
@@ -357,6 +367,9 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
 
     /// Finishes what is under way, and gives back what was not begun.
     async fn drain(mut self) {
+        // An attempt that is given up is in doubt, and nobody may repeat it.
+        let acting = self.acting_until.saturating_since(self.wiring.clock.now());
+        let limit = acting.clamp(DRAIN_MAX, DRAIN_ATTEMPTS_MAX);
         let finish = async {
             while let Some(input) = self.answers.next().await {
                 let now = self.wiring.clock.now();
@@ -364,7 +377,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 self.carry_out(now, step).await;
             }
         };
-        if tokio::time::timeout(DRAIN_MAX, finish).await.is_err() {
+        if tokio::time::timeout(limit, finish).await.is_err() {
             tracing::warn!(role = %self.wiring.role, "stopped with decisions under way; whoever takes over finds them");
         }
         for in_hand in self.tokens.values() {

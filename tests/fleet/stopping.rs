@@ -1,5 +1,7 @@
 //! Told to stop, a process finishes what is under way, gives back what it holds, and ends well.
 
+use std::time::Duration;
+
 use homeostat::bus::nats::{Answer, Connection, Leases, ask};
 use homeostat::engine::execute::SHARDS;
 use homeostat::model::OutcomeResult;
@@ -12,6 +14,8 @@ use crate::target::HELD;
 
 /// Long enough to tell a process to stop while its attempt is under way, short enough for what it does before its end.
 const ATTEMPT_SECONDS: u32 = 8;
+/// How often a log is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Effects that show that the loop is at work.
 const EFFECTS_BETWEEN: usize = 4;
 
@@ -52,6 +56,22 @@ async fn told_to_stop_at_work_each_role_ends_well_and_leaves_nothing_in_doubt() 
     ] {
         all_is_settled(&connection, stream, consumer).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitor_that_waits_for_another_one_can_be_told_to_stop() {
+    let cell = Cell::start(&["monitor"], ATTEMPT_SECONDS).await;
+    let waiting = cell.member("monitor").await;
+    let looking = async {
+        while !waiting.log().contains("held by another process") {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    soon("a second monitor that waits", looking).await;
+    waiting.terminate();
+    let status = waiting.ended().await;
+    assert!(status.success(), "{status}");
+    assert!(cell.of("monitor").next().unwrap().is_ready().await);
 }
 
 /// Its target answers when the executor has been told to stop and has given back its leases.
