@@ -20,6 +20,10 @@ const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 /// lateness that they are put in their place with.
 const BEHIND_MAX: Duration = Duration::from_secs(50);
 
+/// How much earlier than the ledger says an episode that is over may be found to begin, and be the same one: a monitor that
+/// lost its connection for so long missed its first samples, and the sample stream did not.
+const MISSED_MAX: Duration = Duration::from_secs(5);
+
 /// What was decided last about an episode.
 #[derive(Clone, Copy, Debug)]
 struct Decided {
@@ -113,9 +117,13 @@ impl Episodes {
             return None;
         }
         let key = (rule.clone(), labels.clone());
-        let over = self.over.get(&key).into_iter().flatten();
-        let found = if let Some(over) = over.rev().find(|over| over.since < at && at < over.at) {
-            // The samples before `at` are lost, those until its end come once more.
+        let over = self.over.get(&key).map_or(&[][..], Vec::as_slice);
+        if over.iter().any(|over| over.since == at) {
+            return None;
+        }
+        let is_within = |over: &&Arc<Violation>| over.since < at + MISSED_MAX && at < over.at;
+        let found = if let Some(over) = over.iter().find(is_within) {
+            // Not all samples that it was decided on come once more, or more than those.
             let rev = over.rev.saturating_sub(1);
             Found { violation: Arc::clone(over), rev, over_at: Some(over.at) }
         } else if self.orphans.get(&key)?.violation.since >= at {

@@ -103,6 +103,22 @@ fn samples_of_an_episode_that_is_over_make_no_second_one_when_they_come_once_mor
 }
 
 #[test]
+fn an_episode_that_is_over_is_the_same_one_where_samples_show_that_it_began_earlier() {
+    let rules = || configuration(1, None, vec![rule("High", "load > 5", 0, 0)]);
+    let mut world = World::new(rules());
+    world.scrape(secs(3.0), &[("load", 7.0)]);
+    world.scrape(secs(12.0), &[("load", 1.0)]);
+    let told = ["3 s High{} firing since 3 = 7", "12 s High{} resolved since 3 = 7"];
+    assert_eq!(world.story(), told);
+    world.now = secs(1.0);
+    let mut world = world.restart(rules(), None);
+    world.scrape(secs(2.0), &[("load", 7.0)]);
+    world.scrape(secs(3.0), &[("load", 7.0)]);
+    world.scrape(secs(12.0), &[("load", 1.0)]);
+    assert_eq!(world.story(), told);
+}
+
+#[test]
 fn a_tail_with_a_hole_is_not_taken_for_absence() {
     let absent = || configuration(1, None, vec![rule("Gone", "absent(up)", 0, 0)]);
     let story = |hole: bool| {
