@@ -35,10 +35,15 @@ pub(crate) const TAKEN_AT_ONCE_MAX: usize = 256;
 pub const ACK_WAIT: Duration = Duration::from_secs(5);
 /// How often the server is told that what is in hand is being worked on.
 const PROGRESS_EVERY: Duration = Duration::from_millis(1_500);
-/// How long a role that is told to stop may take to finish what is under way, and when it gives attempts up, so that how
-/// they ended is still written down.
+/// How long a role that is told to stop may take to finish what is under way.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
-const GIVE_UP_AFTER: Duration = Duration::from_secs(7);
+/// How long it may take where attempts are under way, each of which ends by its own time-out: less than the half minute that
+/// the systemd unit leaves before it kills.
+const DRAIN_ATTEMPTS_MAX: Duration = Duration::from_secs(25);
+/// What an attempt may take beyond its time-out, for clearing away.
+const CLEARING_AWAY: Duration = Duration::from_secs(1);
+/// How long before the end of the drain attempts are given up, so that how they ended is still written down.
+const GIVE_UP_BEFORE: Duration = Duration::from_secs(2);
 /// After it a delivery of a newer version than ours is tried again.
 const NEWER_VERSION_PAUSE: Duration = Duration::from_secs(5);
 /// Deliveries of a newer version that were tried for this often are put aside: ten minutes.
@@ -97,6 +102,8 @@ struct Live<C, O> {
     last_token: u64,
     wake_at: Option<Timestamp>,
     is_draining: bool,
+    /// When the attempts that were started have ended.
+    acting_until: Timestamp,
 }
 
 /// A delivery that is not settled.
@@ -134,6 +141,7 @@ pub async fn run<C: Core, O: FnMut(&mut C, Timestamp)>(
         last_token: 0,
         wake_at: None,
         is_draining: false,
+        acting_until: Timestamp::MIN,
     };
     live.run(stop).await
 }
@@ -366,6 +374,8 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
         let panicked = unfinished(OutcomeResult::InDoubt, "what carried it out ended unexpectedly");
         let configuration = Arc::clone(&self.wiring.configuration.borrow());
         telemetry::effect_started();
+        let ends = self.wiring.clock.now() + act.action.timeout + CLEARING_AWAY;
+        self.acting_until = self.acting_until.max(ends);
         let (told, acted) = oneshot::channel();
         while self.acts.try_join_next().is_some() {}
         self.acts.spawn(async move {
@@ -400,9 +410,12 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     /// Finishes what is under way, begins nothing new, and gives back what was not begun.
     async fn drain(mut self) {
         self.is_draining = true;
+        // An attempt that is given up is in doubt, and nobody may repeat it.
+        let acting = self.acting_until.saturating_since(self.wiring.clock.now());
+        let limit = acting.clamp(DRAIN_MAX, DRAIN_ATTEMPTS_MAX);
         let giving_up = self.wiring.giving_up.clone();
         let give_up = async {
-            tokio::time::sleep(GIVE_UP_AFTER).await;
+            tokio::time::sleep(limit.saturating_sub(GIVE_UP_BEFORE)).await;
             if let Some(giving_up) = giving_up {
                 giving_up.cancel();
             }
@@ -421,7 +434,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 self.carry_out(now, step).await;
             }
         };
-        if tokio::time::timeout(DRAIN_MAX, finish).await.is_err() {
+        if tokio::time::timeout(limit, finish).await.is_err() {
             tracing::warn!(role = %self.wiring.role, "stopped with decisions under way; whoever takes over finds them");
         }
         for in_hand in self.tokens.values() {

@@ -203,7 +203,11 @@ impl Process {
         // Roles are cancelled by this one, which is also cancelled when one of them fails.
         let roles_stop = stop.child_token();
         for role in roles {
-            self.start(role, &mut tasks, &roles_stop).await?;
+            // A monitor may be waiting for the lease of another one.
+            tokio::select! {
+                () = roles_stop.cancelled() => break,
+                started = self.start(role, &mut tasks, &roles_stop) => started?,
+            }
         }
         let (services, topology) = (self.connections.services.clone(), self.settings.topology.clone());
         let keeping = sampling::keep_stream(services, topology, roles_stop.clone());
