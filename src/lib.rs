@@ -1,6 +1,7 @@
 //! Homeostat closes the loop: metric samples in, *verified* fixes out, over NATS.
 
 pub mod actuator;
+pub mod bench;
 pub mod bus;
 pub mod cli;
 pub mod clock;

@@ -1,11 +1,14 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::output::Format;
 use crate::ingest;
+use crate::producer::INTERVAL_MIN;
+use crate::wire;
 
 /// A streaming MAPE-K control loop on NATS: metric samples in, verified fixes out.
 #[derive(Debug, Parser)]
@@ -147,6 +150,8 @@ pub(super) struct Dev {
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(super) http: String,
+    #[command(flatten)]
+    pub(super) collect: Collect,
 }
 
 #[derive(Debug, Args)]
@@ -175,9 +180,31 @@ pub(super) struct Run {
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9600")]
     pub(super) http: String,
+    #[command(flatten)]
+    pub(super) collect: Collect,
     /// Copies of each stream, where they do not exist yet: 1, 3 or 5
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) replicas: usize,
+}
+
+/// What a process collects itself, beside its roles.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Collect {
+    /// Endpoints in Prometheus' text format to scrape: a URL, or JOB=URL to give its series a job
+    #[arg(long, value_name = "[JOB=]URL", value_delimiter = ',', help_heading = "Samples")]
+    pub(super) scrape: Vec<String>,
+    /// Publish this host's CPU, memory, disks and network
+    #[arg(long, help_heading = "Samples")]
+    pub(super) host_metrics: bool,
+    /// Also these processes of this host: names, or top:N for the N largest and the N busiest
+    #[arg(long, value_name = "NAMES", requires = "host_metrics", value_parser = processes, help_heading = "Samples")]
+    pub(super) processes: Option<ingest::ProcessChoice>,
+    /// How often
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval, help_heading = "Samples")]
+    pub(super) scrape_interval: Duration,
+    /// The name these samples are published under, one of its own for each process [default: collect- and the host]
+    #[arg(long, value_name = "NAME", help_heading = "Samples")]
+    pub(super) producer: Option<String>,
 }
 
 /// A role to run.
@@ -375,16 +402,87 @@ pub(super) struct Halt {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
-    /// A whole cycle in one process, without a server
+    /// Time whole cycles in one process, without a server: samples in, would-be actions out
     Cycle {
-        /// Cycles of one violation
-        #[arg(long, default_value_t = 2_000)]
+        /// Cycles of one violation; of a thousand violations a hundredth of it
+        #[arg(long, value_name = "N", default_value_t = 2_000)]
         rounds: u32,
     },
+    /// Time the way from a sample that breaches to the effect that answers it, on a private server
+    Loop(BenchLoop),
+    /// Count the samples that one monitor takes in for each second of its CPU time, from a private server
+    Ingest(BenchIngest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchLoop {
+    /// Measure the same way with empty handlers too, in the same run
+    #[arg(long)]
+    pub(super) floor: bool,
+    /// When the server forces its files to disk
+    #[arg(long, value_enum, default_value = "default")]
+    pub(super) sync: SyncWord,
+    /// Violations that begin in each second beside, and as many that end
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) load: u32,
+    /// Samples that breach, one after the other
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    pub(super) rounds: u32,
+    #[command(flatten)]
+    pub(super) place: BenchPlace,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchIngest {
+    /// How long to measure
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub(super) seconds: f64,
+    #[command(flatten)]
+    pub(super) place: BenchPlace,
+}
+
+/// Where a measurement has its server.
+#[derive(Debug, Args)]
+pub(super) struct BenchPlace {
+    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) nats_server: Option<PathBuf>,
+    /// Where to put the server's and the roles' files [default: a temporary folder, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+}
+
+/// When a server forces its files to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SyncWord {
+    /// Every two minutes.
+    Default,
+    /// Before each acknowledgement.
+    Always,
 }
 
 fn input_format(text: &str) -> Result<ingest::Format, String> {
     text.parse().map_err(|error: ingest::UnknownFormat| error.to_string())
+}
+
+fn processes(text: &str) -> Result<ingest::ProcessChoice, String> {
+    match text.strip_prefix("top:") {
+        Some(count) => {
+            let count = count.parse().map_err(|_| format!("`top:{count}` has no number of processes"))?;
+            Ok(ingest::ProcessChoice::Top(count))
+        }
+        None => {
+            Ok(ingest::ProcessChoice::Named(text.split(',').map(|name| name.trim().to_owned()).collect()))
+        }
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = wire::files::parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < INTERVAL_MIN {
+        return Err(format!("not more often than every {INTERVAL_MIN:?}"));
+    }
+    Ok(interval)
 }
 
 fn speed(text: &str) -> Result<Speed, String> {

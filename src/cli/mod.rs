@@ -6,6 +6,7 @@ mod ask;
 mod bench;
 mod bus;
 mod check;
+mod collect;
 mod demo;
 mod exit;
 mod operate;
@@ -77,6 +78,8 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Schema { kind } => print_schema(kind),
         Command::DemoWorker { arguments } => demo::worker(arguments),
         Command::Bench(args::Bench::Cycle { rounds }) => bench::cycle(rounds, context),
+        Command::Bench(args::Bench::Loop(args)) => block_on(bench::closed_loop(args, context)),
+        Command::Bench(args::Bench::Ingest(args)) => block_on(bench::ingest(args, context)),
         Command::Dev(args) => block_on(run::dev(args, context)),
         Command::Demo(args) => block_on(demo::demo(args, context)),
         Command::Run(args) => block_on(run::run(args, context)),

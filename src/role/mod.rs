@@ -4,7 +4,6 @@
 
 pub mod applying;
 mod catching_up;
-pub mod cycle;
 mod cycles;
 mod decoding;
 mod error;

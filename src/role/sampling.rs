@@ -29,6 +29,8 @@ use crate::wire::{self, Subjects};
 const FRAMES_AT_ONCE_MAX: usize = 64;
 /// How often the monitor's state is kept.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+/// How often the metrics get what the monitor has counted.
+const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// The object that holds it.
 const CHECKPOINT: &str = "checkpoint.monitor";
 /// How long a producer has to answer for a table.
@@ -104,7 +106,7 @@ impl Sampling {
         last: u64,
         steps: &mut Vec<Step>,
     ) -> Result<Monitor, RoleError> {
-        if from > last {
+        if from > last || last == 0 {
             return Ok(core);
         }
         let mut feed = stream.feed(from, None);
@@ -232,6 +234,8 @@ pub(super) struct Saving {
     out: mpsc::Sender<Checkpoint>,
     place: watch::Receiver<Place>,
     last: Option<Timestamp>,
+    /// When the counters were told last.
+    told: Timestamp,
     /// The end of the sample stream when the state was kept last: by now, all before it was handled.
     behind: Place,
 }
@@ -283,17 +287,20 @@ impl Saving {
             }
         });
         let behind = *place.borrow();
-        Ok(Self { out, place, last: None, behind })
+        Ok(Self { out, place, last: None, told: Timestamp::MIN, behind })
     }
 
-    /// Keeps the state when it is time to.
+    /// Tells the counters and keeps the state when it is time to.
     pub(super) fn observe(&mut self, core: &Monitor, now: Timestamp) {
+        if now.saturating_since(self.told) >= COUNTERS_EVERY {
+            self.told = now;
+            telemetry::monitor_counters(&core.counters());
+        }
         let last = *self.last.get_or_insert(now);
         if now.saturating_since(last) < CHECKPOINT_EVERY {
             return;
         }
         self.last = Some(now);
-        telemetry::monitor_counters(&core.counters());
         // Full: the last one is still being kept, and the next one is newer anyway.
         if let Ok(room) = self.out.try_reserve() {
             let Place { stream, sequence } = self.behind;

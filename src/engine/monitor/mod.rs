@@ -49,7 +49,7 @@ use deadlines::Target;
 use evaluation::{Arrived, Evaluation};
 use intake::{External, Recording};
 use joins::Reader;
-use producers::{Arrival, ProducerId, Producers, span_of};
+use producers::{Arrival, ProducerId, Producers};
 use tables::Tables;
 use verification::Verifications;
 
@@ -225,7 +225,9 @@ impl Monitor {
             frame.rows.retain(|row| in_time.contains(&row.at));
             self.evaluation.counters.samples_out_of_time += (before - frame.rows.len()) as u64;
         }
-        self.producers.measure(from, &frame, now);
+        if let Some(newest) = self.producers.measure(from, &frame, now) {
+            self.evaluation.grids.iter_mut().for_each(|grid| grid.pass(newest));
+        }
         if !std::mem::replace(&mut self.evaluation.heard, true) && self.evaluation.episodes.has_orphans() {
             self.evaluation.orphans_at = Some(now);
         }
@@ -249,7 +251,6 @@ impl Monitor {
             bucket: frame.bucket,
             now,
             scrape: scrape.map(|(key, _)| key),
-            span: span_of(&frame.rows).unwrap_or((first.at, first.at)),
         };
         self.evaluation.take_rows(arrived, frame, table);
         if !self.verifications.is_empty() {
@@ -394,7 +395,7 @@ impl Monitor {
         self.tables.tick(now, step, &mut self.evaluation.counters);
         self.outbox.tick(now, step);
         let deadlines = [
-            self.evaluation.deadlines.next(),
+            self.evaluation.deadlines.next(&self.producers),
             self.evaluation.joins.next(),
             self.evaluation.next_grid_point(now),
             self.evaluation.orphans_at,

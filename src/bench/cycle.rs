@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::replay::Replay;
 use crate::clock::Clock;
 use crate::engine::Configuration;
 use crate::model::{
     ActionSpec, Answer, Charter, Confidence, Entry, Generation, Idempotency, Labels, METRIC_NAME, Playbook,
     Rule, RuleGroup, RuleName, Sample, StepTemplate, Template, Timestamp, Verification,
 };
+use crate::role::replay::Replay;
 
 /// When the measured world begins.
 const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
