@@ -165,6 +165,17 @@ impl Story {
         self.outcomes.values().filter(|results| results.contains(&result)).count()
     }
 
+    /// How the attempts for a unit ended, and their plans.
+    pub(crate) fn attempts_on(
+        &self,
+        unit: &str,
+    ) -> Vec<(Option<&BTreeSet<OutcomeResult>>, Option<&PlanEnd>)> {
+        let of_unit = self.intents.values().filter(|(_, intent)| intent.scope.get("unit") == Some(unit));
+        of_unit
+            .map(|(_, intent)| (self.outcomes.get(&intent.attempt), self.released.get(&intent.plan)))
+            .collect()
+    }
+
     /// The processes of a role that decided something, and how much.
     pub(crate) fn deciders(&self, role: Role) -> BTreeMap<&str, usize> {
         let of_role = self.deciders.iter().filter(|((known, _), _)| *known == role);
