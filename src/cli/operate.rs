@@ -88,11 +88,10 @@ fn told(halts: bool, in_flight: &[String], context: &Context) -> Outcome {
     let result = json!({ "halted": halts, "in_flight": in_flight });
     match context.format {
         Format::Table => {
-            println!("{}", if halts { "halted: nothing new is started" } else { "automation goes on" });
-            for plan in in_flight {
-                println!("in flight: {plan}");
-            }
-            Ok(())
+            let head = if halts { "halted: nothing new is started" } else { "automation goes on" };
+            let lines = std::iter::once(head.to_owned())
+                .chain(in_flight.iter().map(|plan| format!("in flight: {plan}")));
+            output::line(lines.collect::<Vec<_>>().join("\n")).or_else(printed)
         }
         Format::Json | Format::Jsonl | Format::Yaml => output::one(context.format, &result).or_else(printed),
     }
