@@ -38,7 +38,7 @@ pub(super) async fn apply(args: args::Apply, context: &Context) -> Outcome {
         ledger: reached.ledger().await?,
         publisher: Publisher::new(reached.connection.clone(), &names.ledger),
         subjects: reached.subjects.clone(),
-        cell: args.bus.cell.as_str().into(),
+        cell: args.bus.cell().into(),
         instance: "apply".into(),
     };
     let applied = shelf.apply(&bundle, context.clock.now()).await.map_err(outside)?;

@@ -48,11 +48,11 @@ pub(super) enum LogFormat {
 /// How to reach the bus, and which cell on it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Bus {
-    /// Server addresses, with commas between them [default: the nats context, else <nats://127.0.0.1:4222>]
-    #[arg(short, long, value_name = "URL", env = "NATS_URL", help_heading = "Connection")]
+    /// Server addresses, with commas between them [env: NATS_URL] [default: the nats context, else 127.0.0.1:4222]
+    #[arg(short, long, value_name = "URL", help_heading = "Connection")]
     pub(super) server: Option<String>,
-    /// A context of the `nats` tool; without a name here and without --server, the selected one
-    #[arg(long, value_name = "NAME", env = "NATS_CONTEXT", help_heading = "Connection")]
+    /// A context of the `nats` tool [env: NATS_CONTEXT] [default: the selected one]
+    #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(super) context: Option<String>,
     /// A .creds file
     #[arg(long, value_name = "FILE", env = "NATS_CREDS", help_heading = "Connection")]
@@ -72,9 +72,16 @@ pub(super) struct Bus {
     /// The first token of every subject
     #[arg(long, value_name = "TOKEN", default_value = "homeostat", help_heading = "Connection")]
     pub(super) prefix: String,
-    /// The cell's id, which is in all ids
-    #[arg(long, value_name = "ID", default_value = "default", help_heading = "Connection")]
-    pub(super) cell: String,
+    /// The cell's id, which is in all ids; where it is given, the streams must be that cell's [default: default]
+    #[arg(long, value_name = "ID", help_heading = "Connection")]
+    pub(super) cell: Option<String>,
+}
+
+impl Bus {
+    /// The cell's id.
+    pub(super) fn cell(&self) -> &str {
+        self.cell.as_deref().unwrap_or("default")
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -346,9 +353,9 @@ pub(super) struct Tail {
 pub(super) struct Listing {
     #[command(flatten)]
     pub(super) bus: Bus,
-    /// How many
-    #[arg(short = 'n', long, default_value_t = 20)]
-    pub(super) limit: usize,
+    /// How many, at most 500
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub(super) limit: u16,
 }
 
 #[derive(Debug, Args)]

@@ -41,7 +41,7 @@ async fn operate(args: &args::Operator, request: OperatorRequest, halts: bool, c
     let id =
         MessageId::of(&[&"operator", &user.as_str(), &context.clock.now(), &u64::from(std::process::id())]);
     let sent = Received::Control(user.as_str().into(), request);
-    let source = Source { cell: &args.bus.cell, role: "operator", instance: &user };
+    let source = Source { cell: args.bus.cell(), role: "operator", instance: &user };
     let message =
         wire::intake::message(&reached.subjects, source, &id.to_string(), &sent).map_err(outside)?;
     let publisher = Publisher::new(reached.connection.clone(), &reached.topology.names().intake);

@@ -53,7 +53,7 @@ pub(super) async fn publish(args: args::Publish, context: &Context) -> Outcome {
     let host = context.environment.host.clone().unwrap_or_else(|| "host".to_owned());
     let name = args.producer.clone().unwrap_or_else(|| subject::token_from(&format!("publish-{host}")));
     let connection = Connection::open(&settings, Purpose::Samples).await.map_err(outside)?;
-    let mut producer = Producer::open(connection, subjects, &args.bus.cell, &name, context.clock.clone())
+    let mut producer = Producer::open(connection, subjects, args.bus.cell(), &name, context.clock.clone())
         .await
         .map_err(outside)?;
     let bar = bar(&args);
@@ -67,12 +67,12 @@ pub(super) async fn publish(args: args::Publish, context: &Context) -> Outcome {
         sent = send_all(&mut scrapes, &mut producer, &mut pace, &mut done, &bar) => sent?,
         () = signals.told_to_stop() => done.is_stopped = true,
     }
-    if !done.is_stopped {
-        reading.await.map_err(outside)??;
-    }
+    let read = if done.is_stopped { Ok(()) } else { reading.await.map_err(outside)? };
+    // What was read before an error is published, too.
     let refusals = producer.refusals();
     let shed = producer.close().await.map_err(outside)?;
     bar.finish_and_clear();
+    read?;
     told_how(&done, refusals, shed, context)?;
     if done.is_cut_short || done.published == 0 && !done.is_stopped { Err(Failure::Finding) } else { Ok(()) }
 }

@@ -30,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) async fn run(args: args::Run, context: &Context) -> Outcome {
     let mut settings = bus::settings(&args.bus, context)?;
     settings.connect_within = CONNECT_WITHIN;
-    let mut topology = Topology::new(&args.bus.prefix, &args.bus.cell).map_err(usage)?;
+    let mut topology = Topology::new(&args.bus.prefix, args.bus.cell()).map_err(usage)?;
     topology.replicas = args.replicas;
     let mut roles: Vec<Role> = args.roles.iter().map(|role| role.role()).collect();
     roles.sort_unstable();

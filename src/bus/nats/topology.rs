@@ -431,6 +431,16 @@ pub async fn buckets(connection: &Connection, names: &Names) -> Result<u16, Topo
     })
 }
 
+/// The id of the cell whose streams these are.
+pub async fn cell(connection: &Connection, names: &Names) -> Result<String, TopologyError> {
+    let missing = || TopologyError::Missing(names.ledger.clone());
+    let info = stream_info(connection, &names.ledger).await?.ok_or_else(missing)?;
+    info.config.metadata.get("homeostat.cell").cloned().ok_or_else(|| TopologyError::Failed {
+        name: names.ledger.clone(),
+        reason: "its metadata does not tell the cell".into(),
+    })
+}
+
 async fn stream_info(connection: &Connection, name: &str) -> Result<Option<Info>, TopologyError> {
     match connection.api(format!("STREAM.INFO.{name}"), &json!({})).await {
         Ok(info) => Ok(Some(info)),
