@@ -41,7 +41,7 @@ async fn operate(args: &args::Operator, request: OperatorRequest, halts: bool, c
     let id =
         MessageId::of(&[&"operator", &user.as_str(), &context.clock.now(), &u64::from(std::process::id())]);
     let sent = Received::Control(user.as_str().into(), request);
-    let source = Source { cell: &args.bus.cell, role: "operator", instance: &user };
+    let source = Source { cell: args.bus.cell(), role: "operator", instance: &user };
     let message =
         wire::intake::message(&reached.subjects, source, &id.to_string(), &sent).map_err(outside)?;
     let publisher = Publisher::new(reached.connection.clone(), &reached.topology.names().intake);
@@ -88,11 +88,10 @@ fn told(halts: bool, in_flight: &[String], context: &Context) -> Outcome {
     let result = json!({ "halted": halts, "in_flight": in_flight });
     match context.format {
         Format::Table => {
-            println!("{}", if halts { "halted: nothing new is started" } else { "automation goes on" });
-            for plan in in_flight {
-                println!("in flight: {plan}");
-            }
-            Ok(())
+            let head = if halts { "halted: nothing new is started" } else { "automation goes on" };
+            let lines = std::iter::once(head.to_owned())
+                .chain(in_flight.iter().map(|plan| format!("in flight: {plan}")));
+            output::line(lines.collect::<Vec<_>>().join("\n")).or_else(printed)
         }
         Format::Json | Format::Jsonl | Format::Yaml => output::one(context.format, &result).or_else(printed),
     }

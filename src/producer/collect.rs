@@ -84,8 +84,8 @@ impl Sources {
                 reading = readings.recv() => reading,
             };
             let Some(reading) = reading else { break };
-            producer.push_scrape(reading.at, &reading.samples).await?;
-            producer.flush().await?;
+            // Never waits: a server that is away must neither hold the sources up nor keep us from stopping.
+            producer.offer_scrape(reading.at, &reading.samples)?;
         }
         sources.abort_all();
         while let Some(ended) = sources.join_next().await {
