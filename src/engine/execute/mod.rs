@@ -79,7 +79,6 @@ impl Executor {
     }
 
     fn advance(&mut self, now: Timestamp, step: &mut Step) {
-        self.forget_what_was_heard();
         let mut wanted = Vec::new();
         let mut said = Vec::new();
         for plan in self.fold.plans.live() {
@@ -93,6 +92,7 @@ impl Executor {
                 Next::Attempt { action, number, undo } => {
                     wanted.push(admit::wanted(plan, action, number, undo, owned.lease));
                 }
+                Next::TellShadow if self.said.contains(&Said::Report(plan.plan.id, Reason::Shadow)) => {}
                 Next::TellShadow => said.push(tell_shadow(plan, now)),
                 Next::InDoubt(attempt) => said.extend(in_doubt(plan, attempt, now)),
                 Next::Unverified { effect_ended } => said.push(unverified(plan, effect_ended, now)),
@@ -200,14 +200,20 @@ impl Core for Executor {
     fn handle(&mut self, now: Timestamp, input: Input) -> Step {
         let mut step = Step::default();
         match input {
-            Input::Ledger(records) => records.iter().for_each(|record| self.fold.apply(record)),
+            Input::Ledger(records) => {
+                records.iter().for_each(|record| self.fold.apply(record));
+                self.forget_what_was_heard();
+            }
             Input::Work(deliveries) => self.take(now, &mut step, deliveries),
             Input::Published { ticket, result } => {
                 if self.admitting.is_waiting_for(ticket) {
                     let leases = self.leases_until();
                     self.admitting.published(now, &mut step, &mut self.outbox, (ticket, result), &leases);
                 } else {
+                    // What was only said changes no plan before the fold shows it.
                     self.outbox.published_and_acked(now, &mut step, ticket, result);
+                    self.outbox.tick(now, &mut step);
+                    return step;
                 }
             }
             Input::ReadBack { ticket, found } => {

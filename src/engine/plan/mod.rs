@@ -163,7 +163,14 @@ impl Core for Planner {
         match input {
             Input::Ledger(records) => records.iter().for_each(|record| self.fold.apply(record)),
             Input::Work(deliveries) => self.take(&mut step, deliveries),
-            Input::Published { ticket, result } => self.published(now, &mut step, ticket, result),
+            Input::Published { ticket, result } => {
+                self.published(now, &mut step, ticket, result);
+                // A plan that is stored is waited for in the fold; only one that was refused is decided on again.
+                if result != Published::Refused {
+                    self.outbox.tick(now, &mut step);
+                    return step;
+                }
+            }
             Input::Configuration(configuration) => self.configuration = configuration,
             Input::Frame(_)
             | Input::Table(_)
