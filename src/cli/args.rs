@@ -1,11 +1,14 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::output::Format;
 use crate::ingest;
+use crate::producer::INTERVAL_MIN;
+use crate::wire;
 
 /// A streaming MAPE-K control loop on NATS: metric samples in, verified fixes out.
 #[derive(Debug, Parser)]
@@ -147,6 +150,8 @@ pub(super) struct Dev {
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(super) http: String,
+    #[command(flatten)]
+    pub(super) collect: Collect,
 }
 
 #[derive(Debug, Args)]
@@ -175,9 +180,31 @@ pub(super) struct Run {
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9600")]
     pub(super) http: String,
+    #[command(flatten)]
+    pub(super) collect: Collect,
     /// Copies of each stream, where they do not exist yet: 1, 3 or 5
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) replicas: usize,
+}
+
+/// What a process collects itself, beside its roles.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Collect {
+    /// Endpoints in Prometheus' text format to scrape: a URL, or JOB=URL to give its series a job
+    #[arg(long, value_name = "[JOB=]URL", value_delimiter = ',', help_heading = "Samples")]
+    pub(super) scrape: Vec<String>,
+    /// Publish this host's CPU, memory, disks and network
+    #[arg(long, help_heading = "Samples")]
+    pub(super) host_metrics: bool,
+    /// Also these processes of this host: names, or top:N for the N largest and the N busiest
+    #[arg(long, value_name = "NAMES", requires = "host_metrics", value_parser = processes, help_heading = "Samples")]
+    pub(super) processes: Option<ingest::ProcessChoice>,
+    /// How often
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval, help_heading = "Samples")]
+    pub(super) scrape_interval: Duration,
+    /// The name these samples are published under, one of its own for each process [default: collect- and the host]
+    #[arg(long, value_name = "NAME", help_heading = "Samples")]
+    pub(super) producer: Option<String>,
 }
 
 /// A role to run.
@@ -436,6 +463,26 @@ pub(super) enum SyncWord {
 
 fn input_format(text: &str) -> Result<ingest::Format, String> {
     text.parse().map_err(|error: ingest::UnknownFormat| error.to_string())
+}
+
+fn processes(text: &str) -> Result<ingest::ProcessChoice, String> {
+    match text.strip_prefix("top:") {
+        Some(count) => {
+            let count = count.parse().map_err(|_| format!("`top:{count}` has no number of processes"))?;
+            Ok(ingest::ProcessChoice::Top(count))
+        }
+        None => {
+            Ok(ingest::ProcessChoice::Named(text.split(',').map(|name| name.trim().to_owned()).collect()))
+        }
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = wire::files::parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < INTERVAL_MIN {
+        return Err(format!("not more often than every {INTERVAL_MIN:?}"));
+    }
+    Ok(interval)
 }
 
 fn speed(text: &str) -> Result<Speed, String> {

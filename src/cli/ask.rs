@@ -32,9 +32,10 @@ const PLANS: [Column; 8] = [
     ("ACTIONS", "actions"),
     ("AT", "at"),
 ];
-const LEARNED: [Column; 6] = [
+const LEARNED: [Column; 7] = [
     ("PLAYBOOK", "playbook"),
     ("CAUSE", "cause"),
+    ("SCOPE", "scope"),
     ("HELPED", "helped"),
     ("FAILED", "failed"),
     ("EXPECTED", "expected"),
@@ -106,7 +107,7 @@ async fn import(
     let knowledge =
         crate::role::knowledge::Knowledge::open(&data.join("knowledge"), created).map_err(outside)?;
     let copied = knowledge.store().import(&mut input).map_err(outside)?;
-    println!("{copied:?}");
+    println!("{} records read, as of ledger sequence {}", copied.records, copied.applied);
     Ok(())
 }
 

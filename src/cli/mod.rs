@@ -6,6 +6,7 @@ mod ask;
 mod bench;
 mod bus;
 mod check;
+mod collect;
 mod demo;
 mod exit;
 mod operate;

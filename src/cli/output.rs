@@ -79,6 +79,10 @@ fn cell(value: &Value) -> String {
             _ => number.to_string(),
         },
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
-        Value::Bool(_) | Value::Object(_) => value.to_string(),
+        Value::Object(pairs) => {
+            let pairs = pairs.iter().map(|(name, value)| format!("{name}={}", cell(value)));
+            pairs.collect::<Vec<_>>().join(",")
+        }
+        Value::Bool(_) => value.to_string(),
     }
 }

@@ -11,7 +11,7 @@ use super::{Context, args, check, printed};
 use crate::config;
 use crate::engine::Configuration;
 use crate::ingest;
-use crate::model::{Bundle, Entry, Generation, Record};
+use crate::model::{Action, Bundle, Entry, Generation, Plan, Record, Topic};
 use crate::role::replay::Replay;
 use crate::wire;
 
@@ -123,79 +123,79 @@ fn printed_io(error: io::Error) -> Outcome {
     printed(error)
 }
 
-/// A record's entries, one object each, and the actions that a plan would have had.
+/// What a record says, one object each with `at`, `kind` and `body`, and the actions that a plan would have had.
 fn lines(record: &Record) -> Vec<Value> {
-    // Copies for subscribers say nothing new.
-    if matches!(record.topic, crate::model::Topic::Incidents(_)) {
-        return Vec::new();
-    }
+    let at = record.stored_at.to_rfc3339();
+    let line = |kind: &str, body: Value| json!({ "at": at, "kind": kind, "body": body });
     let mut lines = Vec::new();
+    // An incident and what is thought of it are one decision.
+    let mut analysis = serde_json::Map::new();
     for entry in &record.batch.entries {
-        let mut alone = record.clone();
-        alone.batch.entries = vec![entry.clone()];
-        let body = wire::ledger::to_json(&alone);
-        let at = record.stored_at.to_rfc3339();
-        let Some((kind, fields)) = body["entries"][0].as_object().and_then(|entry| entry.iter().next())
-        else {
-            continue;
-        };
-        let mut line = json!({ "at": at, "kind": kind });
-        if let (Some(line), Some(fields)) = (line.as_object_mut(), fields.as_object()) {
-            for (name, value) in fields {
-                let name =
-                    if matches!(name.as_str(), "at" | "kind") { format!("own_{name}") } else { name.clone() };
-                line.insert(name, value.clone());
+        let body = wire::ledger::entry_to_json(entry);
+        match entry {
+            Entry::Violation(_) => lines.push(line("violation", body)),
+            Entry::Incident(_) => drop(analysis.insert("incident".to_owned(), body)),
+            Entry::Analysis(_) => drop(analysis.insert("analysis".to_owned(), body)),
+            Entry::Plan(plan) => {
+                lines.push(line("plan", body));
+                lines.extend(plan.steps.iter().map(|step| line("action", not_executed(plan, step))));
             }
+            Entry::Report(_) => lines.push(line("report", body)),
+            // Nothing is admitted in a replay, and nobody applies or changes anything.
+            Entry::Admission(_)
+            | Entry::Outcome(_)
+            | Entry::Verdict(_)
+            | Entry::Change(_)
+            | Entry::Applied { .. } => {}
         }
-        lines.push(line);
-        if let Entry::Plan(plan) = entry {
-            for step in &plan.steps {
-                lines.push(json!({
-                    "at": at,
-                    "kind": "action",
-                    "id": step.id.to_string(),
-                    "name": &*step.name,
-                    "does": step.spec.kind(),
-                    "plan": plan.id.to_string(),
-                    "incident": plan.incident.to_string(),
-                    "mode": "shadow",
-                    "executed": false,
-                    "outcome": "not executed",
-                    "verdict": "inconclusive",
-                    "reason": "not executed",
-                }));
-            }
-        }
+    }
+    // Copies for subscribers of incidents say nothing new.
+    if !analysis.is_empty() && !matches!(record.topic, Topic::Incidents(_)) {
+        lines.push(line("analysis", Value::Object(analysis)));
     }
     lines
 }
 
+fn not_executed(plan: &Plan, step: &Action) -> Value {
+    json!({
+        "id": step.id.to_string(),
+        "name": &*step.name,
+        "does": step.spec.kind(),
+        "plan": plan.id.to_string(),
+        "incident": plan.incident.to_string(),
+        "mode": "shadow",
+        "executed": false,
+        "outcome": "not executed",
+        "verdict": "inconclusive",
+        "reason": "not executed",
+    })
+}
+
 fn readable(line: &Value) -> String {
-    let text = |name: &str| match &line[name] {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
-    };
-    let kind = text("kind");
+    fn text(value: &Value) -> String {
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    }
+    let kind = text(&line["kind"]);
+    let body = &line["body"];
+    let said = |name: &str| text(&body[name]);
     let rest = match kind.as_str() {
         "violation" => {
-            format!("{} {} {} value {}", text("phase"), line["rule"]["alert"], text("labels"), text("value"))
+            format!("{} {} {} value {}", said("phase"), body["rule"]["alert"], said("labels"), said("value"))
         }
-        "incident" => {
-            format!("{} {} {} violations {}", text("phase"), text("id"), text("scope"), text("violations"))
+        "analysis" => {
+            let incident = &body["incident"];
+            let cause = match body["analysis"]["causes"].get(0) {
+                Some(cause) => format!("cause {} confidence {}", cause["name"], cause["confidence"]),
+                None => "no cause".to_owned(),
+            };
+            format!("{} {} {} {cause}", text(&incident["phase"]), text(&incident["id"]), incident["scope"])
         }
-        "analysis" => match line["causes"].get(0) {
-            Some(cause) => {
-                format!("{} cause {} confidence {}", text("incident"), cause["name"], cause["confidence"])
-            }
-            None => format!("{} no cause", text("incident")),
-        },
         "plan" => {
-            format!("{} {} answers {} on {}", text("id"), text("playbook"), text("cause"), text("scope"))
+            format!("{} {} answers {} on {}", said("id"), said("playbook"), said("cause"), said("scope"))
         }
-        "action" => format!("{} would {} ({}): not executed", text("plan"), text("name"), text("does")),
-        "report" => format!("{}: {}", text("reason"), text("text")),
-        _ => line.to_string(),
+        "action" => format!("{} would {} ({}): not executed", said("plan"), said("name"), said("does")),
+        "report" => format!("{}: {}", said("reason"), said("text")),
+        _ => body.to_string(),
     };
-    format!("{} {kind:<10} {rest}", text("at"))
+    format!("{} {kind:<10} {rest}", text(&line["at"]))
 }

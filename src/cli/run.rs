@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Failure, Outcome, outside, usage};
-use super::{Context, args, bus};
+use super::{Context, args, bus, collect};
 use crate::bus::nats::{PrivateServer, ServerOptions, Settings, SyncInterval, Topology};
 use crate::config;
 use crate::http::{self, Served};
@@ -37,8 +37,8 @@ pub(super) async fn run(args: args::Run, context: &Context) -> Outcome {
         instance: context.environment.host.clone().unwrap_or_else(|| "homeostat".to_owned()),
         data: data_folder(args.data, context)?,
     };
-    let stop = CancellationToken::new();
-    serve(process, args.config, &args.http, context, stop).await
+    let serving = Serving { folder: args.config, address: args.http, collect: args.collect };
+    serve(process, serving, context).await
 }
 
 /// Runs a private server and all roles.
@@ -66,7 +66,8 @@ async fn dev_in(folder: &Path, args: args::Dev, context: &Context) -> Outcome {
         instance: "dev".to_owned(),
         data: folder.to_owned(),
     };
-    let done = serve(process, args.config, &args.http, context, CancellationToken::new()).await;
+    let serving = Serving { folder: args.config, address: args.http, collect: args.collect };
+    let done = serve(process, serving, context).await;
     server.stop().await;
     done
 }
@@ -122,15 +123,19 @@ fn data_folder(given: Option<PathBuf>, context: &Context) -> Result<PathBuf, Fai
     })
 }
 
-async fn serve(
-    settings: ProcessSettings,
+/// What a process does beside its roles.
+struct Serving {
     folder: Option<PathBuf>,
-    address: &str,
-    context: &Context,
-    stop: CancellationToken,
-) -> Outcome {
+    address: String,
+    collect: args::Collect,
+}
+
+async fn serve(settings: ProcessSettings, serving: Serving, context: &Context) -> Outcome {
+    let Serving { folder, address, collect } = serving;
+    let stop = CancellationToken::new();
+    let sources = collect::sources(&collect, context)?;
     let metrics = telemetry::init_metrics().map_err(outside)?;
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+    let listener = TcpListener::bind(&address).await.map_err(|error| {
         outside(
             anyhow::Error::new(error).context(format!("`{address}` cannot be served\nhint: --http ADDRESS")),
         )
@@ -138,7 +143,13 @@ async fn serve(
     let local = listener.local_addr().map_err(outside)?;
     let roles: Vec<&str> = settings.roles.iter().map(|role| role.as_str()).collect();
     println!("homeostat {} runs {} and serves http://{local}", env!("CARGO_PKG_VERSION"), roles.join(", "));
-    let process = Process::open(settings, context.clock.clone()).await.map_err(outside)?;
+    let process = Process::open(settings.clone(), context.clock.clone()).await.map_err(outside)?;
+    let collecting = if sources.is_empty() {
+        None
+    } else {
+        let producer = collect::producer(collect.producer.as_deref(), &settings, context).await?;
+        Some(sources.collect(producer, context.clock.clone(), stop.child_token()))
+    };
     let shelf = process.shelf().await.map_err(outside)?;
     if let Some(folder) = &folder {
         apply(&shelf, folder, context).await?;
@@ -157,6 +168,7 @@ async fn serve(
     tokio::select! {
         done = &mut running => return done.map_err(outside),
         served = serving => served.map_err(outside)?,
+        collected = until_done(collecting) => collected.map_err(outside)?,
         () = reloading(shelf, folder, asked, context) => {}
         () = told_to_stop() => eprintln!("stopping: what is under way is finished first"),
     }
@@ -199,6 +211,13 @@ async fn next_signal(signal: Option<&mut tokio::signal::unix::Signal>) {
         Some(signal) => {
             signal.recv().await;
         }
+        None => std::future::pending().await,
+    }
+}
+
+async fn until_done<F: Future>(something: Option<F>) -> F::Output {
+    match something {
+        Some(something) => something.await,
         None => std::future::pending().await,
     }
 }

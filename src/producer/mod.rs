@@ -1,9 +1,11 @@
 //! Publishing samples: what `homeostat::Producer` is made of.
 
 mod client;
+mod collect;
 mod framing;
 
 pub use client::{Producer, ProducerError};
+pub use collect::{CollectError, INTERVAL_MIN, Sources};
 pub use framing::{
     FRAME_AGE_MAX, FRAME_ROWS_MAX, FRAME_ROWS_READY, Framer, ROWS_WAITING_MAX, Refusal, Refusals, SERIES_MAX,
     SeriesRef, TABLE_REPEAT_PERIOD, TABLES_KEPT_MAX,

@@ -1,5 +1,8 @@
 //! From messages to what the cores take in.
 
+use std::sync::Arc;
+
+use super::RoleError;
 use crate::bus::Stored;
 use crate::engine::{Intake, Work};
 use crate::model::{Record, Role};
@@ -30,6 +33,24 @@ pub(super) fn record(subjects: &Subjects, stored: &Stored) -> Decoded<Record> {
         }
         Err(error) => refused(&error),
     }
+}
+
+/// Records of the ledger. One that cannot be read is skipped: nobody but a role may write there, so it is a hole that
+/// everybody sees alike. One of a newer version is an error.
+pub(super) fn records(subjects: &Subjects, stored: &[Stored]) -> Result<Vec<Arc<Record>>, RoleError> {
+    let mut records = Vec::with_capacity(stored.len());
+    for stored in stored {
+        match record(subjects, stored) {
+            Decoded::Value(record) => records.push(Arc::new(record)),
+            Decoded::Malformed(cause) => {
+                tracing::error!(sequence = stored.sequence, %cause, "a message of the ledger cannot be read and is skipped");
+            }
+            Decoded::Newer(cause) => {
+                return Err(RoleError::NewerLedger { sequence: stored.sequence, cause });
+            }
+        }
+    }
+    Ok(records)
 }
 
 /// Work from a shared queue; `None` where it is nothing for this role.

@@ -13,6 +13,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::catching_up::catch_up;
 use super::decoding::{self, Decoded};
 use super::error::RoleError;
 use crate::actuator::{Actuator, Circumstances};
@@ -130,7 +131,14 @@ pub async fn run<C: Core, O: FnMut(&mut C, Timestamp)>(
 
 impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     async fn run(mut self, stop: CancellationToken) -> Result<(), RoleError> {
-        for step in std::mem::take(&mut self.wiring.first_steps) {
+        let Wiring { ledger, feed, subjects, clock, .. } = &mut self.wiring;
+        let caught_up = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            steps = catch_up(&mut self.core, ledger, feed, subjects, || clock.now()) => steps?,
+        };
+        self.wiring.ready.send_replace(true);
+        let first_steps = std::mem::take(&mut self.wiring.first_steps);
+        for step in first_steps.into_iter().chain(caught_up) {
             self.carry_out(self.wiring.clock.now(), step).await;
         }
         let configuration = self.wiring.configuration.borrow_and_update().clone();
@@ -202,23 +210,9 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     }
 
     async fn take_records(&mut self, stored: &[bus::Stored]) -> Result<(), RoleError> {
-        let mut records = Vec::with_capacity(stored.len());
-        for stored in stored {
-            match decoding::record(&self.wiring.subjects, stored) {
-                Decoded::Value(record) => records.push(Arc::new(record)),
-                // Nobody but a role may write the ledger, so this is a hole that everybody sees alike.
-                Decoded::Malformed(cause) => {
-                    tracing::error!(sequence = stored.sequence, %cause, "a message of the ledger cannot be read and is skipped");
-                }
-                Decoded::Newer(cause) => {
-                    self.wiring.ready.send_replace(false);
-                    return Err(RoleError::NewerLedger { sequence: stored.sequence, cause });
-                }
-            }
-        }
-        if self.wiring.feed.pending() == 0 {
-            self.wiring.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
-        }
+        let records = decoding::records(&self.wiring.subjects, stored).inspect_err(|_| {
+            self.wiring.ready.send_replace(false);
+        })?;
         self.give(Input::Ledger(records)).await;
         Ok(())
     }

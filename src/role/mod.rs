@@ -3,6 +3,7 @@
 //! [`live`] runs them on NATS; [`world`] runs them in one thread on virtual time, for [`replay`] and for simulations.
 
 pub mod applying;
+mod catching_up;
 mod cycles;
 mod decoding;
 mod error;

@@ -203,6 +203,12 @@ impl Process {
         for role in roles {
             self.start(role, &mut tasks, &roles_stop).await?;
         }
+        let (services, topology) = (self.connections.services.clone(), self.settings.topology.clone());
+        let keeping = sampling::keep_stream(services, topology, roles_stop.clone());
+        tasks.spawn(async move {
+            keeping.await;
+            Ok(())
+        });
         let watching = self.watch_configuration(shelf, roles_stop.clone());
         tasks.spawn(watching);
         for (connection, name) in [
@@ -349,8 +355,8 @@ impl Process {
         };
         let cell: Arc<str> = self.settings.topology.cell.as_str().into();
         let configuration = Arc::clone(&self.configuration.borrow());
-        let restored =
-            sampling.restore(&cell, &self.instance, &configuration, &self.clock).await.map_err(failed)?;
+        let restored = sampling.restore(&cell, &configuration, &mut wiring, &self.instance).await;
+        let restored = restored.map_err(failed)?;
         let sampling::Restored { core, steps, frames: listener } = restored;
         wiring.first_steps = steps;
         let saving = sampling::Saving::start(&sampling, tasks, stop.clone()).await.map_err(failed)?;
@@ -433,7 +439,7 @@ impl Process {
             cell: self.settings.topology.cell.as_str().into(),
             subjects: self.subjects.clone(),
             publisher: Publisher::new(connection.clone(), &self.names.ledger),
-            feed: ledger.feed(1, None),
+            feed: ledger.feed(0, None),
             ledger,
             work,
             intake: None,

@@ -11,9 +11,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::RoleError;
+use super::catching_up::catch_up;
+use super::live::Wiring;
 use super::process::ProcessError;
-use crate::bus::nats::{self, Answer, Connection, FeedError, Ledger, Listener, Names, Objects};
-use crate::clock::Clock;
+use crate::bus::Tail;
+use crate::bus::nats::{
+    self, Answer, Connection, FeedError, Ledger, Listener, Names, Objects, Topology, TopologyError,
+};
 use crate::engine::monitor::Monitor;
 use crate::engine::{Ask, Configuration, Core as _, Input, Step};
 use crate::model::Timestamp;
@@ -30,6 +34,8 @@ const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 const CHECKPOINT: &str = "checkpoint.monitor";
 /// How long a producer has to answer for a table.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause before a server is asked again for the stream that it is not ready to tell of.
+const STREAM_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where samples come from.
 pub(super) struct Sampling {
@@ -48,14 +54,16 @@ pub(super) struct Restored {
 }
 
 impl Sampling {
-    /// Subscribes, restores the last checkpoint and reads the tail of the sample stream behind it.
+    /// Subscribes, restores the last checkpoint, folds the ledger and reads the tail of the sample stream behind the
+    /// checkpoint.
     pub(super) async fn restore(
         &self,
         cell: &Arc<str>,
-        instance: &Arc<str>,
         configuration: &Arc<Configuration>,
-        clock: &Clock,
+        wiring: &mut Wiring,
+        instance: &Arc<str>,
     ) -> Result<Restored, RoleError> {
+        let clock = wiring.clock.clone();
         let subjects: Vec<String> = (0..self.buckets).map(|bucket| self.subjects.samples(bucket)).collect();
         let frames = Listener::open(&self.samples, &subjects).await.map_err(RoleError::Listen)?;
         let stream = Ledger::of_stream(self.services.clone(), &self.names.samples).await?;
@@ -71,28 +79,39 @@ impl Sampling {
             },
             None => None,
         };
-        let mut steps = Vec::new();
-        let mut core = match kept {
+        let (mut core, next, begun) = match kept {
             Some(kept) => {
                 let mut snapshot = kept.snapshot;
                 let next = kept.sequence + 1;
-                let whole = next >= tail.first_sequence && kept.sequence <= tail.last_sequence;
+                // A stream in the server's memory is another one after the server was restarted.
+                let same = kept.stream == tail.created;
+                let whole = same && next >= tail.first_sequence && kept.sequence <= tail.last_sequence;
                 if !whole {
                     // What may have been missed is not taken for absence.
                     snapshot.observed_since = Some(clock.now());
                 }
-                let core = Monitor::restore(
-                    Arc::clone(cell),
-                    Arc::clone(instance),
-                    Arc::clone(configuration),
-                    snapshot,
-                );
+                let next = if same { next.max(tail.first_sequence) } else { tail.first_sequence };
                 tracing::info!(from = next, to = tail.last_sequence, whole, "restored from a checkpoint");
-                self.read_tail(core, &stream, next.max(tail.first_sequence), tail.last_sequence, &mut steps)
-                    .await?
+                let begun = snapshot.at;
+                let core =
+                    Monitor::restore(cell.clone(), instance.clone(), configuration.clone(), snapshot);
+                (core, next, begun)
             }
-            None => Monitor::new(Arc::clone(cell), Arc::clone(instance), Arc::clone(configuration)),
+            // One that ended before its first checkpoint is where it was by the samples alone.
+            None => {
+                let first = match tail.first_sequence {
+                    0 => None,
+                    first => stream.get(first).await?,
+                };
+                let core = Monitor::new(cell.clone(), instance.clone(), configuration.clone());
+                (core, tail.first_sequence, first.map(|first| first.stored_at))
+            }
         };
+        // At one instant, before the first sample: no deadline passes on a part of the ledger, or before its samples.
+        let begun = begun.unwrap_or_else(|| clock.now());
+        let Wiring { ledger, feed, subjects, .. } = wiring;
+        let mut steps = catch_up(&mut core, ledger, feed, subjects, || begun).await?;
+        let mut core = self.read_tail(core, &stream, next, tail.last_sequence, &mut steps).await?;
         steps.push(core.tick(clock.now()));
         Ok(Restored { core, steps, frames })
     }
@@ -178,15 +197,64 @@ fn decoded(payload: &[u8]) -> Vec<Input> {
     }
 }
 
+/// Makes the sample stream anew when a connection has come up and it is not there, until it is told to stop: it is kept in
+/// the server's memory, so a server that was restarted has none. What is published before that reaches a monitor that
+/// lives, and no other.
+pub(super) async fn keep_stream(connection: Connection, topology: Topology, stop: CancellationToken) {
+    let mut link = connection.events().link();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = link.changed() => if changed.is_err() { return },
+        }
+        while link.borrow_and_update().up {
+            let made = tokio::select! {
+                () = stop.cancelled() => return,
+                made = topology.ensure_samples(&connection) => made,
+            };
+            match made {
+                Ok(false) => break,
+                Ok(true) => {
+                    tracing::warn!("the sample stream was gone and is made anew");
+                    break;
+                }
+                // The server is there before its streams are.
+                Err(TopologyError::Failed { name, reason }) => {
+                    tracing::debug!(name, reason, "the sample stream cannot be looked at");
+                    tokio::time::sleep(STREAM_AGAIN).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "samples are not kept for a monitor's restart");
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// Keeps the monitor's state.
 pub(super) struct Saving {
     out: mpsc::Sender<wire::checkpoint::Checkpoint>,
-    place: watch::Receiver<u64>,
+    place: watch::Receiver<Place>,
     last: Option<Timestamp>,
     /// When the counters were told last.
     told: Timestamp,
     /// The end of the sample stream when the state was kept last: by now, all before it was handled.
-    behind: u64,
+    behind: Place,
+}
+
+/// A place in the sample stream.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Which stream of that name.
+    stream: Timestamp,
+    sequence: u64,
+}
+
+impl Place {
+    fn end(tail: &Tail) -> Self {
+        Self { stream: tail.created, sequence: tail.last_sequence }
+    }
 }
 
 impl Saving {
@@ -199,7 +267,7 @@ impl Saving {
         let stream = Ledger::of_stream(sampling.services.clone(), &sampling.names.samples).await?;
         let objects = Objects::open(sampling.services.clone(), &sampling.names).await?;
         let (out, mut kept) = mpsc::channel::<wire::checkpoint::Checkpoint>(1);
-        let (end, place) = watch::channel(stream.tail().await?.last_sequence);
+        let (end, place) = watch::channel(Place::end(&stream.tail().await?));
         tasks.spawn(async move {
             let mut every = tokio::time::interval(CHECKPOINT_EVERY / 2);
             loop {
@@ -207,7 +275,7 @@ impl Saving {
                     () = stop.cancelled() => return Ok(()),
                     _ = every.tick() => {
                         if let Ok(tail) = stream.tail().await {
-                            end.send_replace(tail.last_sequence);
+                            end.send_replace(Place::end(&tail));
                         }
                     }
                     Some(checkpoint) = kept.recv() => match wire::checkpoint::encode(&checkpoint) {
@@ -238,7 +306,8 @@ impl Saving {
         self.last = Some(now);
         // Full: the last one is still being kept, and the next one is newer anyway.
         if let Ok(room) = self.out.try_reserve() {
-            room.send(wire::checkpoint::Checkpoint { sequence: self.behind, snapshot: core.snapshot() });
+            let Place { stream, sequence } = self.behind;
+            room.send(wire::checkpoint::Checkpoint { stream, sequence, snapshot: core.snapshot() });
         }
         self.behind = *self.place.borrow();
     }

@@ -246,7 +246,12 @@ mod tests {
         for (row_key, stored) in tampered {
             let home = Home::new();
             written(&home);
-            let engine = Engine::open(&home.dir().join("gen-000001"), 1 << 20).unwrap();
+            // The threads of the store before it let go of the lock a moment after it was closed.
+            let generation = home.dir().join("gen-000001");
+            let engine = crate::store::folder::retry_while_locked(&std::thread::sleep, || {
+                Engine::open(&generation, 1 << 20).ok()
+            })
+            .unwrap();
             engine.commit(&[(row_key.to_vec(), stored)].into()).unwrap();
             engine.make_durable().unwrap();
             engine.close().unwrap();

@@ -1,5 +1,6 @@
 //! The loop's own metrics. Their names are contracts and stand here, nowhere else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -25,6 +26,8 @@ const SAMPLES: &str = "homeostat_samples_total";
 const FRAMES_LOST: &str = "homeostat_frames_lost_total";
 const FRAMES_REFUSED: &str = "homeostat_frames_refused_total";
 const SERIES: &str = "homeostat_series";
+const SCRAPES: &str = "homeostat_scrapes_total";
+const SCRAPE_LINES_REFUSED: &str = "homeostat_scrape_lines_refused_total";
 const SLOW_CONSUMER: &str = "homeostat_bus_slow_consumer_drops_total";
 const RECONNECTS: &str = "homeostat_bus_connects_total";
 
@@ -77,6 +80,8 @@ fn describe() {
     describe_counter!(SAMPLES, "Samples by what became of them");
     describe_counter!(FRAMES_LOST, "Frames that producers sent and that did not arrive");
     describe_counter!(FRAMES_REFUSED, "Messages of samples that cannot be read");
+    describe_counter!(SCRAPES, "Scrapes by endpoint and whether it answered");
+    describe_counter!(SCRAPE_LINES_REFUSED, "Lines of scrapes that cannot be read, by endpoint");
     describe_gauge!(SERIES, "Series in the monitor's windows");
     describe_counter!(SLOW_CONSUMER, "Messages dropped because a subscription was read too slowly");
     describe_counter!(RECONNECTS, "Connections to the bus that came up");
@@ -176,6 +181,13 @@ pub fn dead_letter(role: Role) {
 /// A message of samples cannot be read.
 pub fn frame_refused() {
     counter!(FRAMES_REFUSED).increment(1);
+}
+
+/// An endpoint was scraped.
+pub fn scraped(address: &Arc<str>, answered: bool, lines_refused: u64) {
+    let outcome = if answered { "answered" } else { "failed" };
+    counter!(SCRAPES, "endpoint" => Arc::clone(address), "outcome" => outcome).increment(1);
+    counter!(SCRAPE_LINES_REFUSED, "endpoint" => Arc::clone(address)).increment(lines_refused);
 }
 
 /// The store has taken a durable change.

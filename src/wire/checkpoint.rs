@@ -26,6 +26,9 @@ const LIMITS: Limits =
 /// The monitor's state at a place in the sample stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
+    /// When the sample stream was created that `sequence` is a place in: a server that was restarted has another one
+    /// under the same name.
+    pub stream: Timestamp,
     /// Every frame up to here is in the state; frames behind it may be.
     pub sequence: u64,
     /// The state.
@@ -70,6 +73,9 @@ mirrored! {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Checkpoint")]
 struct CheckpointShape {
+    /// Without it, it is nobody's place, and windows are as incomplete as behind a gap.
+    #[serde(default)]
+    stream: Timestamp,
     sequence: u64,
     snapshot: MonitorSnapshot,
 }

@@ -6,15 +6,17 @@ use serde_json::{Value, json};
 use super::body::{self, ContentType};
 use super::{DecodeError, EncodeError};
 use crate::engine::fold::Effectiveness;
-use crate::model::Timestamp;
+use crate::model::{Labels, MessageId, Timestamp};
 
-/// How often a playbook helped against a cause.
+/// How often a playbook helped against a cause, in one scope or in all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LearnedRow {
     /// The playbook.
     pub playbook: String,
     /// The cause.
     pub cause: String,
+    /// Where; nowhere in particular for all scopes together.
+    pub scope: Option<Labels>,
     /// What is known.
     pub effectiveness: Effectiveness,
 }
@@ -23,26 +25,33 @@ pub struct LearnedRow {
 struct Row {
     playbook: String,
     cause: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<Labels>,
     helped: f64,
     failed: f64,
     at: Timestamp,
 }
 
-/// The key of a playbook and a cause: a hash, because both may be longer than a key.
-pub fn learned_key(playbook: &str, cause: &str) -> [u8; 16] {
-    crate::model::MessageId::of(&[&"learned", &playbook, &cause]).as_u128().to_be_bytes()
+/// The key of a playbook, a cause and a scope: a hash, because all may be longer than a key.
+pub fn learned_key(playbook: &str, cause: &str, scope: Option<&Labels>) -> [u8; 16] {
+    let id = match scope {
+        Some(scope) => MessageId::of(&[&"learned", &playbook, &cause, scope]),
+        None => MessageId::of(&[&"learned", &playbook, &cause]),
+    };
+    id.as_u128().to_be_bytes()
 }
 
 /// Writes a row.
-pub fn encode_learned(playbook: &str, cause: &str, known: Effectiveness) -> Result<Vec<u8>, EncodeError> {
-    let Effectiveness { helped, failed, at } = known;
-    body::encode(&Row { playbook: playbook.into(), cause: cause.into(), helped, failed, at })
+pub fn encode_learned(row: &LearnedRow) -> Result<Vec<u8>, EncodeError> {
+    let LearnedRow { playbook, cause, scope, effectiveness } = row.clone();
+    let Effectiveness { helped, failed, at } = effectiveness;
+    body::encode(&Row { playbook, cause, scope, helped, failed, at })
 }
 
 /// Reads a row.
 pub fn decode_learned(bytes: &[u8]) -> Result<LearnedRow, DecodeError> {
-    let Row { playbook, cause, helped, failed, at } = body::decode(ContentType::MessagePack, bytes)?;
-    Ok(LearnedRow { playbook, cause, effectiveness: Effectiveness { helped, failed, at } })
+    let Row { playbook, cause, scope, helped, failed, at } = body::decode(ContentType::MessagePack, bytes)?;
+    Ok(LearnedRow { playbook, cause, scope, effectiveness: Effectiveness { helped, failed, at } })
 }
 
 /// A row for people.
@@ -51,6 +60,7 @@ pub fn learned_json(row: &LearnedRow) -> Value {
     json!({
         "playbook": row.playbook,
         "cause": row.cause,
+        "scope": row.scope,
         "helped": known.helped,
         "failed": known.failed,
         "expected": known.mean(),

@@ -10,7 +10,7 @@ use super::body::{self, ContentType};
 use super::envelope::{Envelope, Kind, MESSAGE_ID, Message, Source, Trace};
 use super::error::{DecodeError, EncodeError};
 use super::subject::Subjects;
-use crate::model::{Batch, ENTRIES_PER_BATCH_MAX, Record, Timestamp, Topic};
+use crate::model::{Batch, ENTRIES_PER_BATCH_MAX, Entry, Record, Timestamp, Topic};
 
 /// The message that tells a batch; its `Nats-Msg-Id` is the batch's id.
 pub fn message(subjects: &Subjects, cell: &str, topic: Topic, batch: &Batch) -> Result<Message, EncodeError> {
@@ -115,6 +115,14 @@ pub fn to_json(record: &Record) -> Value {
     serde_json::to_value(shown).unwrap_or(Value::Null)
 }
 
+/// One entry as JSON for people and pipes, without the name of its kind.
+pub fn entry_to_json(entry: &Entry) -> Value {
+    match serde_json::to_value(entry) {
+        Ok(Value::Object(named)) => named.into_iter().next().map_or(Value::Null, |(_, body)| body),
+        Ok(_) | Err(_) => Value::Null,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -124,9 +132,9 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Action, ActionId, ActionSpec, Basis, Confidence, Entry, EpisodeId, Generation, HttpMethod,
-        Idempotency, IncidentId, Labels, MessageId, Mode, Phase, Plan, PlanId, Reason, Report, ReportId,
-        Role, RuleName, Severity, Verdict, VerdictKind, Verification, Violation,
+        Action, ActionId, ActionSpec, Basis, Confidence, EpisodeId, Generation, HttpMethod, Idempotency,
+        IncidentId, Labels, MessageId, Mode, Phase, Plan, PlanId, Reason, Report, ReportId, Role, RuleName,
+        Severity, Verdict, VerdictKind, Verification, Violation,
     };
     use crate::wire::{Fault, Headers};
 

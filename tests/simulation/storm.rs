@@ -23,7 +23,7 @@ impl Storm {
 impl Weather for Storm {
     fn delay(&mut self, hop: Hop) -> Duration {
         let usual = match hop {
-            Hop::Publish | Hop::Answer | Hop::Feed | Hop::Work | Hop::Settle => 2,
+            Hop::Samples | Hop::Publish | Hop::Answer | Hop::Feed | Hop::Work | Hop::Settle => 2,
             Hop::Effect => 20,
         };
         let worst = if self.random.f64() < 0.05 * self.force { 1_500 } else { usual };
@@ -32,6 +32,10 @@ impl Weather for Storm {
 
     fn is_lost(&mut self, _hop: Hop) -> bool {
         self.random.f64() < 0.08 * self.force
+    }
+
+    fn is_repeated(&mut self, _hop: Hop) -> bool {
+        self.random.f64() < 0.05 * self.force
     }
 
     fn take(&mut self, available: usize) -> usize {

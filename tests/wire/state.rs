@@ -11,7 +11,7 @@ use homeostat::engine::monitor::{
 };
 use homeostat::model::{EpisodeId, Labels, Record, RuleName, Timestamp, Topic};
 use homeostat::wire::checkpoint::{self, Checkpoint};
-use homeostat::wire::knowledge::{decode_learned, encode_learned};
+use homeostat::wire::knowledge::{LearnedRow, decode_learned, encode_learned};
 use homeostat::wire::{DecodeError, ledger};
 
 use crate::fixtures;
@@ -127,7 +127,7 @@ fn survives(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<(), DecodeError>) {
 #[test]
 fn a_checkpoint_reads_back() {
     for snapshot in [MonitorSnapshot::default(), snapshot()] {
-        let checkpoint = Checkpoint { sequence: 41, snapshot };
+        let checkpoint = Checkpoint { stream: AT, sequence: 41, snapshot };
         let bytes = checkpoint::encode(&checkpoint).unwrap();
         assert_eq!(checkpoint::decode(&bytes).unwrap(), checkpoint);
     }
@@ -136,7 +136,7 @@ fn a_checkpoint_reads_back() {
 #[test]
 fn a_damaged_checkpoint_is_read_or_refused() {
     let snapshot = MonitorSnapshot { unpublished: Vec::new(), ..snapshot() };
-    let bytes = checkpoint::encode(&Checkpoint { sequence: 41, snapshot }).unwrap();
+    let bytes = checkpoint::encode(&Checkpoint { stream: AT, sequence: 41, snapshot }).unwrap();
     survives(&bytes, |bytes| checkpoint::decode(bytes).map(drop));
 }
 
@@ -148,8 +148,11 @@ fn rows_of_the_store_read_back_and_damaged_ones_are_refused() {
     assert_eq!(ledger::kept(&bytes).unwrap(), record);
     survives(&bytes, |bytes| ledger::kept(bytes).map(drop));
 
-    let known = Effectiveness { helped: 1.5, failed: 0.25, at: AT };
-    let bytes = encode_learned("restart", "leak", known).unwrap();
-    assert_eq!(decode_learned(&bytes).unwrap().effectiveness, known);
-    survives(&bytes, |bytes| decode_learned(bytes).map(drop));
+    let effectiveness = Effectiveness { helped: 1.5, failed: 0.25, at: AT };
+    for scope in [None, Some(Labels::new([("zone", "a")]).unwrap())] {
+        let row = LearnedRow { playbook: "restart".into(), cause: "leak".into(), scope, effectiveness };
+        let bytes = encode_learned(&row).unwrap();
+        assert_eq!(decode_learned(&bytes).unwrap(), row);
+        survives(&bytes, |bytes| decode_learned(bytes).map(drop));
+    }
 }

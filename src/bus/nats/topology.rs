@@ -235,13 +235,19 @@ impl Topology {
     pub async fn ensure(&self, connection: &Connection) -> Result<Vec<String>, TopologyError> {
         let mut created = Vec::new();
         for wanted in self.streams()? {
-            match stream_info(connection, &wanted.name).await? {
-                Some(found) => verify(&wanted, &found)?,
-                None if create(connection, &wanted).await? => created.push(wanted.name),
-                None => {}
+            if ensure(connection, &wanted).await? {
+                created.push(wanted.name);
             }
         }
         Ok(created)
+    }
+
+    /// As [`Topology::ensure`], for the stream of samples alone: it is kept in the server's memory, and a server that was
+    /// restarted does not have it any more. Says whether it was created.
+    pub async fn ensure_samples(&self, connection: &Connection) -> Result<bool, TopologyError> {
+        let subjects = Subjects::new(&self.prefix);
+        let subjects = subjects.map_err(|_| TopologyError::Prefix(self.prefix.clone()))?;
+        ensure(connection, &self.samples(&subjects)).await
     }
 
     /// Verifies only: for users who may not create streams.
@@ -387,6 +393,14 @@ async fn stream_info(connection: &Connection, name: &str) -> Result<Option<Info>
         Ok(info) => Ok(Some(info)),
         Err(error) if error.is(STREAM_NOT_FOUND) => Ok(None),
         Err(error) => Err(failed(name, &error)),
+    }
+}
+
+/// Whether it was missing and was created.
+async fn ensure(connection: &Connection, wanted: &Config) -> Result<bool, TopologyError> {
+    match stream_info(connection, &wanted.name).await? {
+        Some(found) => verify(wanted, &found).map(|()| false),
+        None => create(connection, wanted).await,
     }
 }
 

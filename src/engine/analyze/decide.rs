@@ -36,9 +36,9 @@ pub fn decide(fold: &Fold, configuration: &Configuration) -> Decided {
             .or_default()
             .push(episode);
     }
-    // Ledger order of the first episode: the label set's order would let a storm starve the same scope every time.
+    // By the first episode: the label set's order would let a storm starve the same scope every time.
     let mut groups: Vec<(Labels, Vec<&Episode>)> = by_scope.into_iter().collect();
-    groups.sort_by_key(|(_, episodes)| episodes.first().map_or(0, |first| first.first_sequence));
+    groups.sort_by_key(|(_, episodes)| episodes.first().map(|first| first.order()));
 
     let mut background = None;
     for (scope, mut joining) in groups {

@@ -10,9 +10,9 @@ use crate::model::{EpisodeId, IncidentId, Phase, Timestamp, Violation};
 pub struct Episode {
     /// Its newest revision.
     pub violation: Arc<Violation>,
-    /// Where its first revision stands in the ledger.
-    pub first_sequence: u64,
-    /// When that was recorded.
+    /// When its first revision came about, in event time.
+    pub first_at: Timestamp,
+    /// When its first revision was recorded.
     pub first_stored_at: Timestamp,
     /// The incident it belongs to.
     pub incident: Option<IncidentId>,
@@ -23,14 +23,20 @@ impl Episode {
     pub fn is_firing(&self) -> bool {
         self.violation.phase == Phase::Firing
     }
+
+    /// The order in which episodes are looked at: first recorded first. Among those that were recorded at one instant it
+    /// is not their place in the ledger that decides, because that depends on how the samples were cut into frames.
+    pub fn order(&self) -> (Timestamp, Timestamp, EpisodeId) {
+        (self.first_stored_at, self.first_at, self.violation.episode)
+    }
 }
 
 /// All episodes that are not forgotten.
 #[derive(Clone, Debug, Default)]
 pub struct Episodes {
     known: BTreeMap<EpisodeId, Episode>,
-    /// In the order of the ledger.
-    unassigned: BTreeSet<(u64, EpisodeId)>,
+    /// See [`Episode::order`].
+    unassigned: BTreeSet<(Timestamp, Timestamp, EpisodeId)>,
     firing: usize,
 }
 
@@ -45,9 +51,9 @@ impl Episodes {
         self.known.iter().map(|(id, episode)| (*id, episode))
     }
 
-    /// The episodes that no incident has yet, in the order of the ledger.
+    /// The episodes that no incident has yet, in [their order](Episode::order).
     pub fn unassigned(&self) -> impl Iterator<Item = &Episode> {
-        self.unassigned.iter().filter_map(|(_, id)| self.known.get(id))
+        self.unassigned.iter().filter_map(|(_, _, id)| self.known.get(id))
     }
 
     /// How many fire.
@@ -58,20 +64,20 @@ impl Episodes {
     /// Takes in a revision; returns the episode and its incident where it has just ceased to fire.
     pub(super) fn apply(
         &mut self,
-        (sequence, stored_at): (u64, Timestamp),
+        stored_at: Timestamp,
         violation: &Arc<Violation>,
     ) -> Option<(EpisodeId, Option<IncidentId>)> {
         let id = violation.episode;
         let Some(known) = self.known.get_mut(&id) else {
             let episode = Episode {
                 violation: Arc::clone(violation),
-                first_sequence: sequence,
+                first_at: violation.at,
                 first_stored_at: stored_at,
                 incident: None,
             };
             self.firing += usize::from(episode.is_firing());
+            self.unassigned.insert(episode.order());
             self.known.insert(id, episode);
-            self.unassigned.insert((sequence, id));
             return None;
         };
         if violation.rev <= known.violation.rev {
@@ -87,7 +93,7 @@ impl Episodes {
     /// Says which incident an episode belongs to; returns whether it fires.
     pub(super) fn assign(&mut self, id: EpisodeId, incident: IncidentId) -> bool {
         let Some(episode) = self.known.get_mut(&id) else { return false };
-        self.unassigned.remove(&(episode.first_sequence, id));
+        self.unassigned.remove(&episode.order());
         episode.incident.get_or_insert(incident);
         episode.is_firing()
     }
@@ -95,7 +101,7 @@ impl Episodes {
     pub(super) fn forget(&mut self, id: EpisodeId) {
         if let Some(episode) = self.known.remove(&id) {
             self.firing -= usize::from(episode.is_firing());
-            self.unassigned.remove(&(episode.first_sequence, id));
+            self.unassigned.remove(&episode.order());
         }
     }
 }

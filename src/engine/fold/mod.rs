@@ -106,7 +106,7 @@ impl Fold {
     fn apply_entry(&mut self, record: &Record, entry: &Entry) {
         match entry {
             Entry::Violation(violation) => {
-                if let Some(resolved) = self.episodes.apply((record.sequence, record.stored_at), violation) {
+                if let Some(resolved) = self.episodes.apply(record.stored_at, violation) {
                     self.incidents.resolved(resolved.0, resolved.1);
                 }
             }

@@ -47,7 +47,7 @@ impl Deadlines {
     /// later instant: how the input of one instant is cut must not matter.
     pub(super) fn due(&mut self, producers: &Producers, now: Timestamp) -> Vec<(Timestamp, Target)> {
         if self.next.is_none_or(|next| next > now) {
-            // The lag may have shrunk since: what it brings forward is found when the bound comes.
+            // What was heard in the instant before has changed the lags.
             self.next = self.earliest(producers);
             if self.next.is_none_or(|next| next > now) {
                 return Vec::new();
@@ -70,9 +70,14 @@ impl Deadlines {
         due
     }
 
-    /// When to look next, going by the lags as they are.
-    pub(super) fn next(&self) -> Option<Timestamp> {
-        self.next
+    /// When to look next. What was heard in this instant counts when it is over: a deadline that it brings forward comes
+    /// at its time, whether or not there is another reason to look in between.
+    pub(super) fn next(&self, producers: &Producers) -> Option<Timestamp> {
+        let coming = producers.coming_lags().filter_map(|(id, lag)| {
+            let (at, _) = self.queues.get(id.index())?.first()?;
+            Some(wall_after(*at, lag))
+        });
+        self.next.into_iter().chain(coming).min()
     }
 
     /// Forgets all of a kind: places of rules and violations change with the configuration.
@@ -95,8 +100,11 @@ impl Deadlines {
 
 /// When, on our clock, it is safe to say that a producer's samples up to `at` are here.
 pub(super) fn wall_of(producers: &Producers, producer: ProducerId, at: Timestamp) -> Timestamp {
-    let wait = producers.lag(producer).saturating_add(JOIN_WAIT_MS);
-    Timestamp::from_millis(at.as_millis().saturating_add(wait))
+    wall_after(at, producers.lag(producer))
+}
+
+fn wall_after(at: Timestamp, lag: i64) -> Timestamp {
+    Timestamp::from_millis(at.as_millis().saturating_add(lag.saturating_add(JOIN_WAIT_MS)))
 }
 
 /// How far a producer's time has come when nothing is heard: the opposite of [`wall_of`].

@@ -56,8 +56,6 @@ pub(super) struct Arrived<'a> {
     pub(super) now: Timestamp,
     /// The scrape they are a part of.
     pub(super) scrape: Option<ScrapeKey>,
-    /// The oldest and the newest of them.
-    pub(super) span: (Timestamp, Timestamp),
 }
 
 impl Arrived<'_> {
@@ -151,7 +149,7 @@ impl Evaluation {
                 Path::Joined => self.want(arrived, binding.rule, row.at),
                 Path::Grid { group } => {
                     let lane = (arrived.from, arrived.bucket);
-                    self.grids[group as usize].touch(self.frame_number, lane, arrived.span);
+                    self.grids[group as usize].touch(self.frame_number, lane, row.at);
                 }
             }
         }

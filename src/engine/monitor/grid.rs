@@ -48,21 +48,29 @@ impl Grid {
 
     /// A frame has a sample that the group reads.
     #[inline]
-    pub(super) fn touch(&mut self, frame: u64, lane: LaneKey, span: (Timestamp, Timestamp)) {
-        if self.mark != frame {
+    pub(super) fn touch(&mut self, frame: u64, lane: LaneKey, at: Timestamp) {
+        if self.mark != frame || !self.has_begun {
             self.mark = frame;
-            self.touch_first(lane, span);
+            self.touch_first(lane, at);
         }
     }
 
     #[cold]
-    fn touch_first(&mut self, lane: LaneKey, (oldest, newest): (Timestamp, Timestamp)) {
-        if !self.has_begun {
-            // Points before the first samples have nothing to say; samples may be older than we are.
-            let first = self.point_from(oldest);
-            self.next = Some(self.next.map_or(first, |next| next.min(first)));
-        }
+    fn touch_first(&mut self, lane: LaneKey, at: Timestamp) {
         self.lanes.insert(lane);
+        if self.has_begun {
+            return;
+        }
+        // Points before the first samples have nothing to say; samples may be older than we are.
+        let first = self.point_from(at);
+        if self.next.is_none_or(|next| first < next) {
+            self.next = Some(first);
+            self.may_pass = true;
+        }
+    }
+
+    /// Samples up to here have come: of series that the group reads or of others, which tell as well how far a producer is.
+    pub(super) fn pass(&mut self, newest: Timestamp) {
         self.may_pass |= self.next.is_none_or(|next| newest > next);
     }
 

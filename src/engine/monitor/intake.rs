@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::fold::Fold;
-use crate::model::{EpisodeId, Labels, Phase, RuleName, Severity, Violation};
+use crate::model::{EpisodeId, Labels, Phase, RuleName, Severity, Timestamp, Violation};
 
 /// The group that violations from outside are told under: no rule group may have this name.
 pub const EXTERNAL_GROUP: &str = "external";
@@ -17,8 +18,17 @@ const ANNOTATIONS_MAX: usize = 32;
 /// All annotations of a violation together, in bytes: 256 of them in a batch stay under the server's payload.
 const ANNOTATION_BYTES_MAX: usize = 2_048;
 
+/// How long a violation waits for one about the same labels that is under way to the ledger.
+const LEDGER_WAIT: Duration = Duration::from_millis(100);
+/// How often the end of a violation looks for its beginning.
+const BEGINNING_LOOK: Duration = Duration::from_secs(1);
+
 /// Violations from outside that fire at once: five monitoring systems at the limit of one rule of ours.
 const FIRING_MAX: usize = 50_000;
+
+/// How long the end of a violation waits for its beginning: what a killed monitor had in hand comes again after the
+/// acknowledgement wait of five seconds, and behind what came later.
+const BEGINNING_WAIT: Duration = Duration::from_secs(10);
 
 /// What is to become of a violation from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +37,8 @@ pub(super) enum Recording {
     Record(Box<Violation>),
     /// The ledger says so already, or there is nothing to resolve.
     Nothing,
-    /// Something about the same labels is under way to the ledger: again, when that is known.
-    Later,
+    /// Something about the same labels is under way, to the ledger or to us: again, when that is known.
+    Later(Duration),
     /// It is not what we can take.
     Refuse(String),
 }
@@ -72,16 +82,27 @@ impl External {
     }
 
     /// Decides what becomes of a violation. What is to be recorded counts as under way from here on.
-    pub(super) fn record(&mut self, cell: &str, fold: &Fold, found: Violation) -> Recording {
+    pub(super) fn record(
+        &mut self,
+        cell: &str,
+        fold: &Fold,
+        found: Violation,
+        now: Timestamp,
+    ) -> Recording {
         let found = match normalised(found) {
             Ok(found) => found,
             Err(refused) => return Recording::Refuse(refused),
         };
         if self.under_way.contains_key(&found.labels) {
-            return Recording::Later;
+            return Recording::Later(LEDGER_WAIT);
         }
         let firing = self.firing.get(&found.labels);
         let recorded = match (found.phase, firing) {
+            (Phase::Resolved, None) if now.saturating_since(found.at) < BEGINNING_WAIT => {
+                return Recording::Later(BEGINNING_LOOK);
+            }
+            // The end of an earlier one, told twice or late.
+            (Phase::Resolved, Some(known)) if found.at < known.at => return Recording::Nothing,
             (Phase::Firing, Some(_)) | (Phase::Resolved, None) => return Recording::Nothing,
             (Phase::Firing, None) if self.firing.len() >= FIRING_MAX => {
                 return Recording::Refuse(format!(
@@ -123,7 +144,7 @@ pub(super) fn episode_of(
     cell: &str,
     rule: &RuleName,
     labels: &Labels,
-    since: crate::model::Timestamp,
+    since: Timestamp,
 ) -> EpisodeId {
     EpisodeId::of(&[&cell, &rule.group.as_ref(), &rule.alert.as_ref(), labels, &since])
 }
@@ -155,10 +176,10 @@ fn normalised(mut found: Violation) -> Result<Violation, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::model::Timestamp;
+
+    /// Long after everything in these tests.
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn found(phase: Phase, since: i64, at: i64) -> Violation {
         Violation {
@@ -179,25 +200,44 @@ mod tests {
     fn recorded(recording: Recording) -> Arc<Violation> {
         match recording {
             Recording::Record(violation) => Arc::new(*violation),
-            Recording::Nothing | Recording::Later | Recording::Refuse(_) => panic!("{recording:?}"),
+            Recording::Nothing | Recording::Later(_) | Recording::Refuse(_) => panic!("{recording:?}"),
         }
     }
 
     #[test]
     fn an_episode_is_recorded_once_from_firing_to_resolved() {
         let (fold, mut external) = (Fold::default(), External::default());
-        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 1, 2)), Recording::Nothing);
-        let first = recorded(external.record("cell", &fold, found(Phase::Firing, 1, 2)));
+        let record = |external: &mut External, found| external.record("cell", &fold, found, NOW);
+        assert_eq!(record(&mut external, found(Phase::Resolved, 1, 2)), Recording::Nothing);
+        let first = recorded(record(&mut external, found(Phase::Firing, 1, 2)));
         assert_eq!((first.rev, first.severity), (1, Severity::Critical));
         assert_eq!(first.rule.to_string(), "external/DiskFull");
         assert_eq!(first.labels.get(ALERT_NAME), Some("DiskFull"));
-        assert_eq!(external.record("cell", &fold, found(Phase::Firing, 1, 3)), Recording::Later);
+        assert_eq!(record(&mut external, found(Phase::Firing, 1, 3)), Recording::Later(LEDGER_WAIT));
         external.learn(&first);
-        assert_eq!(external.record("cell", &fold, found(Phase::Firing, 9, 9)), Recording::Nothing);
-        let last = recorded(external.record("cell", &fold, found(Phase::Resolved, 4, 9)));
+        assert_eq!(record(&mut external, found(Phase::Firing, 9, 9)), Recording::Nothing);
+        let last = recorded(record(&mut external, found(Phase::Resolved, 4, 9)));
         assert_eq!((last.episode, last.rev, last.since), (first.episode, 2, first.since));
         external.learn(&last);
-        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 4, 9)), Recording::Nothing);
+        assert_eq!(record(&mut external, found(Phase::Resolved, 4, 9)), Recording::Nothing);
+    }
+
+    #[test]
+    fn an_end_that_comes_before_its_beginning_waits_for_it_and_not_for_ever() {
+        let (fold, mut external) = (Fold::default(), External::default());
+        let (ended, soon) = (found(Phase::Resolved, 1, 2_000), Timestamp::from_millis(2_500));
+        let waits = external.record("cell", &fold, ended.clone(), soon);
+        assert_eq!(waits, Recording::Later(BEGINNING_LOOK));
+        let begun = recorded(external.record("cell", &fold, found(Phase::Firing, 1, 1_000), soon));
+        external.learn(&begun);
+        let over = recorded(external.record("cell", &fold, ended.clone(), soon));
+        assert_eq!((over.episode, over.phase, over.at), (begun.episode, Phase::Resolved, ended.at));
+        external.learn(&over);
+        let again = recorded(external.record("cell", &fold, found(Phase::Firing, 3_000, 3_000), soon));
+        external.learn(&again);
+        assert_eq!(external.record("cell", &fold, ended.clone(), soon), Recording::Nothing);
+        let late = ended.at + BEGINNING_WAIT;
+        assert_eq!(External::default().record("cell", &fold, ended, late), Recording::Nothing);
     }
 
     #[test]
@@ -213,9 +253,9 @@ mod tests {
             (wordy, "at most 2048"),
         ];
         for (case, cause) in cases {
-            match External::default().record("cell", &Fold::default(), case) {
+            match External::default().record("cell", &Fold::default(), case, NOW) {
                 Recording::Refuse(text) => assert!(text.contains(cause), "{text}"),
-                Recording::Record(_) | Recording::Nothing | Recording::Later => panic!("expected {cause}"),
+                Recording::Record(_) | Recording::Nothing | Recording::Later(_) => panic!("expected {cause}"),
             }
         }
     }

@@ -162,10 +162,12 @@ impl Evaluation {
         !known.needs_observation || complete_at.is_some_and(|complete_at| at >= complete_at)
     }
 
-    /// The longest interval between the two newest samples of the series that a violation was read from.
+    /// The longest interval between the two newest samples of the series that a violation was read from. Only within the
+    /// rule's window: what is older is there or not as memory was needed.
     pub(super) fn sample_interval(&mut self, rule: u32, source: Source, at: Timestamp) -> Duration {
         let known = &self.rules[rule as usize];
-        let between = |id| match self.store.samples(id, Timestamp::MIN, at) {
+        let after = at - known.window;
+        let between = |id| match self.store.samples(id, after, at) {
             [.., (before, _), (last, _)] => last.saturating_since(*before),
             [] | [_] => Duration::ZERO,
         };

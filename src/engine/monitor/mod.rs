@@ -49,7 +49,7 @@ use deadlines::Target;
 use evaluation::{Arrived, Evaluation};
 use intake::{External, Recording};
 use joins::Reader;
-use producers::{Arrival, ProducerId, Producers, span_of};
+use producers::{Arrival, ProducerId, Producers};
 use tables::Tables;
 use verification::Verifications;
 
@@ -58,8 +58,6 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// Samples from further ahead are refused: one clock set to another century must not carry the time of its series there,
 /// from where it does not come back. Prometheus' own bound.
 const AHEAD_MAX: Duration = Duration::from_mins(10);
-/// How long a violation from outside waits for one about the same labels that is under way to the ledger.
-const INTAKE_AGAIN: Duration = Duration::from_millis(100);
 
 /// The deciding core of the monitor role.
 #[derive(Debug)]
@@ -226,7 +224,9 @@ impl Monitor {
             frame.rows.retain(|row| in_time.contains(&row.at));
             self.evaluation.counters.samples_out_of_time += (before - frame.rows.len()) as u64;
         }
-        self.producers.measure(from, &frame, now);
+        if let Some(newest) = self.producers.measure(from, &frame, now) {
+            self.evaluation.grids.iter_mut().for_each(|grid| grid.pass(newest));
+        }
         if !std::mem::replace(&mut self.evaluation.heard, true) && self.evaluation.episodes.has_orphans() {
             self.evaluation.orphans_at = Some(now);
         }
@@ -250,7 +250,6 @@ impl Monitor {
             bucket: frame.bucket,
             now,
             scrape: scrape.map(|(key, _)| key),
-            span: span_of(&frame.rows).unwrap_or((first.at, first.at)),
         };
         self.evaluation.take_rows(arrived, frame, table);
         if !self.verifications.is_empty() {
@@ -321,7 +320,7 @@ impl Monitor {
             return;
         }
         let counters = &mut self.evaluation.counters;
-        match self.external.record(&self.evaluation.cell, &self.fold, found) {
+        match self.external.record(&self.evaluation.cell, &self.fold, found, now) {
             Recording::Record(violation) => {
                 counters.intake_recorded += 1;
                 let topic = Topic::Violations(violation.severity);
@@ -331,7 +330,7 @@ impl Monitor {
                 counters.intake_repeated += 1;
                 self.outbox.ack(step, [token]);
             }
-            Recording::Later => step.done.push((token, Done::Nak(INTAKE_AGAIN))),
+            Recording::Later(pause) => step.done.push((token, Done::Nak(pause))),
             Recording::Refuse(cause) => {
                 counters.intake_refused += 1;
                 step.done.push((token, Done::Dead(cause.into())));
@@ -395,7 +394,7 @@ impl Monitor {
         self.tables.tick(now, step, &mut self.evaluation.counters);
         self.outbox.tick(now, step);
         let deadlines = [
-            self.evaluation.deadlines.next(),
+            self.evaluation.deadlines.next(&self.producers),
             self.evaluation.joins.next(),
             self.evaluation.next_grid_point(now),
             self.evaluation.orphans_at,

@@ -204,10 +204,10 @@ impl Producers {
         arrival
     }
 
-    /// Notes when the samples of a fresh frame were read.
-    pub(super) fn measure(&mut self, id: ProducerId, frame: &Frame, now: Timestamp) {
-        let Some(producer) = self.known.get_mut(id.index()) else { return };
-        let Some((oldest, newest)) = span_of(&frame.rows) else { return };
+    /// Notes when the samples of a fresh frame were read; returns the newest of them.
+    pub(super) fn measure(&mut self, id: ProducerId, frame: &Frame, now: Timestamp) -> Option<Timestamp> {
+        let producer = self.known.get_mut(id.index())?;
+        let (oldest, newest) = span_of(&frame.rows)?;
         if let Some(lane) = producer.lanes.get_mut(&frame.bucket) {
             lane.watermark = lane.watermark.max(newest);
         }
@@ -221,6 +221,7 @@ impl Producers {
                 self.measured.push(id);
             }
         }
+        Some(newest)
     }
 
     /// Takes in what was measured in instants before `now`; returns whose clock was found wrong just now.
@@ -242,8 +243,15 @@ impl Producers {
 
     /// How long after `at` it is safe to say that a producer's samples of that time are here.
     pub(super) fn lag(&self, id: ProducerId) -> i64 {
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, and time in milliseconds fits")]
-        self.get(id).delay.map_or(0, |delay| delay.lag_ms.ceil() as i64)
+        self.get(id).delay.map_or(0, Delay::lag)
+    }
+
+    /// The lags that will hold when the instant is over, of those that were heard in it.
+    pub(super) fn coming_lags(&self) -> impl Iterator<Item = (ProducerId, i64)> {
+        self.measured.iter().filter_map(|id| {
+            let producer = self.get(*id);
+            Some((*id, Delay::after(producer.delay, producer.instant?).lag()))
+        })
     }
 
     /// The longest lag of all.
@@ -257,7 +265,7 @@ impl Producers {
 }
 
 /// The times of the oldest and the newest row.
-pub(super) fn span_of(rows: &[Row]) -> Option<(Timestamp, Timestamp)> {
+fn span_of(rows: &[Row]) -> Option<(Timestamp, Timestamp)> {
     let first = rows.first()?.at;
     Some(rows.iter().fold((first, first), |(oldest, newest), row| (oldest.min(row.at), newest.max(row.at))))
 }
@@ -277,11 +285,8 @@ impl Producer {
 
     fn fold_in(&mut self, instant: Measurement) -> Option<Skewed> {
         self.instant = None;
-        let since = |at: Timestamp| instant.now.as_millis().saturating_sub(at.as_millis()) as f64;
-        let (skew, lag) = (since(instant.newest), since(instant.oldest));
-        let delay = self.delay.get_or_insert(Delay { skew_ms: skew, lag_ms: lag });
-        delay.skew_ms += (skew - delay.skew_ms) * SMOOTHING;
-        delay.lag_ms += (lag - delay.lag_ms) * SMOOTHING;
+        let delay = Delay::after(self.delay, instant);
+        self.delay = Some(delay);
         let off = delay.skew_ms.abs();
         if !self.skewed && off > SKEW_MAX.as_millis() as f64 {
             self.skewed = true;
@@ -291,6 +296,23 @@ impl Producer {
             self.skewed = false;
         }
         None
+    }
+}
+
+impl Delay {
+    /// What is known after one more instant.
+    fn after(known: Option<Self>, instant: Measurement) -> Self {
+        let since = |at: Timestamp| instant.now.as_millis().saturating_sub(at.as_millis()) as f64;
+        let (skew, lag) = (since(instant.newest), since(instant.oldest));
+        let mut delay = known.unwrap_or(Self { skew_ms: skew, lag_ms: lag });
+        delay.skew_ms += (skew - delay.skew_ms) * SMOOTHING;
+        delay.lag_ms += (lag - delay.lag_ms) * SMOOTHING;
+        delay
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "saturates, and time in milliseconds fits")]
+    fn lag(self) -> i64 {
+        self.lag_ms.ceil() as i64
     }
 }
 

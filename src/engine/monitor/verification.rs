@@ -234,7 +234,7 @@ impl Verification {
         }
         for ((at, labels), (place, value)) in found {
             let from = evaluation.index.entries[place as usize].producer;
-            let arrived = Arrived { producers, from, bucket: 0, now, scrape: None, span: (at, at) };
+            let arrived = Arrived { producers, from, bucket: 0, now, scrape: None };
             self.take(arrived, (place, &labels), (at, value), &mut evaluation.joins);
         }
     }

@@ -45,7 +45,8 @@ pub(super) fn best<'a>(
                 None => {}
                 Some(Err(reason)) => lack = reason,
                 Some(Ok(())) => {
-                    let effectiveness = learned.of(&playbook.name, &cause.name, now).lower_bound();
+                    let effectiveness =
+                        learned.of(&playbook.name, &cause.name, &cause.scope, now).lower_bound();
                     let score = cause.confidence.as_f64() * effectiveness;
                     candidates.push(Candidate { playbook, cause, score });
                 }

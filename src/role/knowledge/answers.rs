@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::facts::{self, id};
 use super::{Knowledge, KnowledgeError};
-use crate::model::{ActionId, AnalysisId, Entry, IncidentId, IncidentPhase, PlanId, Record};
+use crate::model::{ActionId, AnalysisId, Entry, IncidentId, IncidentPhase, Labels, PlanId, Record};
 use crate::store::{KeyRange, Table};
 use crate::wire;
 
@@ -107,7 +107,7 @@ impl Knowledge {
                     "id": newest.id.to_string(),
                     "phase": newest.phase.as_str(),
                     "severity": newest.severity.as_str(),
-                    "scope": newest.scope.to_string(),
+                    "scope": pairs(&newest.scope),
                     "violations": newest.violations,
                     "opened_at": newest.opened_at.to_rfc3339(),
                     "closed_at": (newest.phase == IncidentPhase::Closed).then(|| newest.changed_at.to_rfc3339()),
@@ -144,7 +144,7 @@ impl Knowledge {
                         "playbook": plan.playbook.to_string(),
                         "cause": plan.cause.to_string(),
                         "confidence": plan.confidence.as_f64(),
-                        "scope": plan.scope.to_string(),
+                        "scope": pairs(&plan.scope),
                         "mode": plan.mode.as_str(),
                         "verdict": verdict,
                         "end": end,
@@ -243,4 +243,8 @@ impl Knowledge {
         let rows = self.store.scan(Table::Incidents, &KeyRange::prefix(incident), ROWS_MAX)?.records;
         rows.iter().map(|row| Ok(wire::ledger::kept(&row.value)?)).collect()
     }
+}
+
+fn pairs(labels: &Labels) -> Value {
+    labels.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
 }

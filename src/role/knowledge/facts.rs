@@ -7,7 +7,7 @@ use super::KnowledgeError;
 use crate::engine::fold::Effectiveness;
 use crate::model::{Admission, Entry, IncidentId, Record, Topic, Verdict};
 use crate::store::{Change, KeyRange, Store, Table};
-use crate::wire;
+use crate::wire::{self, knowledge::LearnedRow};
 
 /// Incidents that are kept; the oldest goes first. At about 10 KiB each a store stays below a gigabyte.
 pub(super) const INCIDENTS_MAX: u64 = 50_000;
@@ -110,17 +110,20 @@ fn learn(
         return Ok(());
     }
     change.put(Table::Verdicts, &plan, verdict.kind.as_str().as_bytes())?;
-    let key = wire::knowledge::learned_key(&verdict.playbook, &verdict.cause);
-    let known = match store.get(Table::Learned, &key)? {
-        Some(row) => wire::knowledge::decode_learned(&row)?.effectiveness,
-        None => Effectiveness::unknown(record.stored_at),
-    };
-    let taught = known.taught(verdict.kind, record.stored_at);
-    change.put(
-        Table::Learned,
-        &key,
-        &wire::knowledge::encode_learned(&verdict.playbook, &verdict.cause, taught)?,
-    )?;
+    for scope in [None, Some(&verdict.scope)] {
+        let key = wire::knowledge::learned_key(&verdict.playbook, &verdict.cause, scope);
+        let known = match store.get(Table::Learned, &key)? {
+            Some(row) => wire::knowledge::decode_learned(&row)?.effectiveness,
+            None => Effectiveness::unknown(record.stored_at),
+        };
+        let row = LearnedRow {
+            playbook: verdict.playbook.to_string(),
+            cause: verdict.cause.to_string(),
+            scope: scope.cloned(),
+            effectiveness: known.taught(verdict.kind, record.stored_at),
+        };
+        change.put(Table::Learned, &key, &wire::knowledge::encode_learned(&row)?)?;
+    }
     Ok(())
 }
 

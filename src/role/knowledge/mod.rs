@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The layout of the rows; another one is rebuilt from the ledger.
-const SCHEMA: u16 = 1;
+const SCHEMA: u16 = 2;
 /// Messages in one durable change: the knee of the measured curve.
 const RECORDS_PER_CHANGE_MAX: usize = 64;
 

@@ -233,3 +233,44 @@ fn the_same_rule_keeps_its_state_and_one_that_is_gone_resolves() {
         ]
     );
 }
+
+#[test]
+fn a_deadline_that_shorter_delays_bring_forward_comes_at_its_time_whether_or_not_somebody_looks_before() {
+    let fired_at = |looks: bool| {
+        let mut world = World::new(configuration(1, None, vec![rule("High", "load > 5", 10, 0)]));
+        let table = world.send_table(&[series("load")]);
+        let mut last = None;
+        for (now, age, value) in [(1.0, 0.25, 0.0), (3.0, 0.0, 0.0), (10.0, 0.0, 7.0)] {
+            world.run_until(secs(now));
+            let frame = world.frame("p", &table, None, vec![Row { series: 0, at: secs(now - age), value }]);
+            world.handle(Input::Frame(frame.clone()));
+            last = Some(frame);
+        }
+        if looks {
+            world.run_until(secs(12.0));
+            world.handle(Input::Frame(last.unwrap()));
+        }
+        world.run_until(secs(60.0));
+        world.ledger[0].stored_at
+    };
+    // 250 ms and twice nothing, smoothed, and the wait for the rest of the moment.
+    assert_eq!([fired_at(false), fired_at(true)], [secs(20.242), secs(20.242)]);
+}
+
+#[test]
+fn a_grid_goes_on_with_samples_that_it_does_not_read() {
+    let evaluated_at = |together: bool| {
+        let mut world = World::new(configuration(1, Some(15), vec![rule("Grid", "load > 5", 0, 0)]));
+        let table = world.send_table(&[series("load"), series("other")]);
+        let row = |series, at, value| Row { series, at: secs(at), value };
+        world.run_until(secs(20.0));
+        let rows = [row(0, 14.0, 7.0), row(1, 20.0, 1.0)];
+        for rows in if together { vec![rows.to_vec()] } else { rows.map(|row| vec![row]).to_vec() } {
+            let frame = world.frame("p", &table, None, rows);
+            world.handle(Input::Frame(frame));
+        }
+        world.run_until(secs(100.0));
+        world.ledger[0].stored_at
+    };
+    assert_eq!([evaluated_at(true), evaluated_at(false)], [secs(20.001), secs(20.001)]);
+}

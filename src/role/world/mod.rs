@@ -4,10 +4,14 @@
 //! are late, lost, doubled and out of order, processes die and come back. The cores are the ones of production, and so
 //! is the order of each step: decide, publish, settle last.
 
+mod weather;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use weather::{Calm, Hop, Weather};
 
 use crate::bus::memory::{Filter, MemoryLedger, Queue};
 use crate::engine::core::Unanswered;
@@ -24,55 +28,6 @@ const WORK_BATCH_MAX: usize = 256;
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Deliveries a shared queue may have unsettled, as in the live runner.
 const ACK_PENDING_MAX: usize = 4_096;
-
-/// A way that something goes in the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hop {
-    /// A publish on its way to the ledger.
-    Publish,
-    /// The ledger's answer on its way back.
-    Answer,
-    /// Records on the ordered feed.
-    Feed,
-    /// Deliveries of a shared queue.
-    Work,
-    /// A settlement on its way to the queue.
-    Settle,
-    /// From the decision to act to the call, and from the call to its answer.
-    Effect,
-}
-
-/// What can go wrong between the roles.
-pub trait Weather {
-    /// How long this takes.
-    fn delay(&mut self, hop: Hop) -> Duration;
-    /// Whether it is lost.
-    fn is_lost(&mut self, hop: Hop) -> bool;
-    /// How many of those that are there are taken now, at least 1.
-    fn take(&mut self, available: usize) -> usize;
-    /// Puts deliveries into another order.
-    fn shuffle(&mut self, deliveries: &mut Vec<Delivery>);
-}
-
-/// Everything arrives at once, in order.
-#[derive(Clone, Copy, Debug)]
-pub struct Calm;
-
-impl Weather for Calm {
-    fn delay(&mut self, _hop: Hop) -> Duration {
-        Duration::ZERO
-    }
-
-    fn is_lost(&mut self, _hop: Hop) -> bool {
-        false
-    }
-
-    fn take(&mut self, available: usize) -> usize {
-        available
-    }
-
-    fn shuffle(&mut self, _deliveries: &mut Vec<Delivery>) {}
-}
 
 /// A process of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,6 +164,17 @@ impl<'a, W: Weather> World<'a, W> {
     pub fn give(&mut self, at: Timestamp, member: MemberId, input: Input) {
         let start = self.members[member.0].start;
         self.schedule_outside(at, Event::Give(member, start, Box::new(input)));
+    }
+
+    /// Sends a member samples at a time: the weather is between them, and a process that is not there misses them.
+    pub fn send(&mut self, at: Timestamp, member: MemberId, input: &Input) {
+        let copies = 1 + usize::from(self.weather.is_repeated(Hop::Samples));
+        for _ in 0..copies {
+            if !self.weather.is_lost(Hop::Samples) {
+                let at = at + self.weather.delay(Hop::Samples);
+                self.give(at, member, input.clone());
+            }
+        }
     }
 
     /// Puts something into the intake at a time.
@@ -354,7 +320,9 @@ impl<'a, W: Weather> World<'a, W> {
         let more = taken < records.len();
         let records = records[..taken].to_vec();
         self.members[id.0].fed += taken as u64;
+        let again = self.weather.is_repeated(Hop::Feed).then(|| records.clone());
         self.hand(id, Input::Ledger(records));
+        again.into_iter().for_each(|again| self.hand(id, Input::Ledger(again)));
         if more {
             self.poll(id);
         }
@@ -385,10 +353,26 @@ impl<'a, W: Weather> World<'a, W> {
                 });
             }
         }
+        self.repeat_some(id, &mut deliveries);
         if !deliveries.is_empty() {
             self.weather.shuffle(&mut deliveries);
             self.hand(id, Input::Work(deliveries));
             self.poll(id);
+        }
+    }
+
+    /// Deliveries that come again before they were settled: to settle them twice is harmless.
+    fn repeat_some(&mut self, id: MemberId, deliveries: &mut Vec<Delivery>) {
+        for place in 0..deliveries.len() {
+            let source = self.members[id.0].tokens.get(&deliveries[place].token).copied();
+            if let Some(source) = source.filter(|_| self.weather.is_repeated(Hop::Work)) {
+                let again = Delivery {
+                    token: self.members[id.0].token(source),
+                    delivered: deliveries[place].delivered + 1,
+                    work: deliveries[place].work.clone(),
+                };
+                deliveries.push(again);
+            }
         }
     }
 
@@ -403,7 +387,12 @@ impl<'a, W: Weather> World<'a, W> {
             }
             if !lost {
                 let delay = self.weather.delay(Hop::Publish);
+                let again = self.weather.is_repeated(Hop::Publish).then(|| emit.clone());
                 self.schedule(delay, Event::Arrive(id, start, Box::new(emit), answer_lost));
+                if let Some(again) = again {
+                    let delay = delay + self.weather.delay(Hop::Publish);
+                    self.schedule(delay, Event::Arrive(id, start, Box::new(again), true));
+                }
             }
         }
         for ask in step.ask {
@@ -414,6 +403,10 @@ impl<'a, W: Weather> World<'a, W> {
             let source = self.members[id.0].tokens.remove(&token);
             if let Some(source) = source.filter(|_| !self.weather.is_lost(Hop::Settle)) {
                 let delay = self.weather.delay(Hop::Settle);
+                if self.weather.is_repeated(Hop::Settle) {
+                    let delay = delay + self.weather.delay(Hop::Settle);
+                    self.schedule(delay, Event::Settle(id, source, done.clone()));
+                }
                 self.schedule(delay, Event::Settle(id, source, done));
             }
         }

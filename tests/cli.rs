@@ -1,0 +1,313 @@
+//! The program from outside: exit codes, what goes to standard output and what to standard error, and the commands
+//! against a loop that runs.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "support/program.rs"]
+mod program;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// After so many looks a test is not slow but stuck.
+const LOOKS_MAX: u32 = 600;
+const POLL: Duration = Duration::from_millis(100);
+
+fn homeostat(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_homeostat"));
+    // What the developer's own environment says is not part of the test.
+    command.args(arguments).env_remove("NATS_URL").env_remove("NATS_CONTEXT").env("NO_COLOR", "1");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    homeostat(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Exit code, standard output, standard error.
+fn told(arguments: &[&str]) -> (i32, String, String) {
+    let output = run(arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    path
+}
+
+const RULES: &str =
+    "groups:\n- name: a\n  rules:\n  - alert: High\n    expr: load > 5\n    labels: {severity: critical}\n";
+
+#[test]
+fn every_command_has_help() {
+    let (code, out, _) = told(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("Exit codes: 0 done, 1 a finding, 2 wrong usage, 3 a failure outside."), "{out}");
+    let commands: Vec<&str> = out
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()))
+        .collect();
+    assert!(commands.contains(&"replay") && !commands.contains(&"demo-worker"), "{commands:?}");
+    for command in commands.into_iter().filter(|command| *command != "help") {
+        let (code, out, err) = told(&[command, "--help"]);
+        assert_eq!((code, out.contains("Usage: homeostat"), err.as_str()), (0, true, ""), "{command}");
+    }
+    assert_eq!(told(&["--version"]).1.trim(), concat!("homeostat ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn exit_codes_tell_findings_from_wrong_usage_and_failures_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = write(folder.path(), "good/rules/a.yaml", RULES);
+    let bad = write(folder.path(), "bad/rules/a.yaml", &RULES.replace("load > 5", "bogus(load)"));
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+    let nowhere = folder.path().join("nowhere");
+    let nowhere = nowhere.to_str().unwrap();
+    for (code, arguments) in [
+        (0, vec!["check", good]),
+        (1, vec!["check", good, bad]),
+        (2, vec!["frobnicate"]),
+        (2, vec!["replay", good]),
+        (2, vec!["publish", "--speed", "fast"]),
+        (2, vec!["run", "--scrape-interval", "1ms"]),
+        (2, vec!["run", "--scrape", "ftp://somewhere", "--data", nowhere]),
+        (3, vec!["check", nowhere]),
+        (3, vec!["replay", "--rules", good, nowhere]),
+        (3, vec!["incidents", "--server", "nats://127.0.0.1:1"]),
+        (3, vec!["halt", "--server", "nats://127.0.0.1:1"]),
+    ] {
+        let (ended, out, err) = told(&arguments);
+        assert_eq!(ended, code, "{arguments:?}: {out}{err}");
+        assert_eq!(err.is_empty(), code == 0, "{arguments:?}: what went wrong is on standard error: {err}");
+    }
+    let (_, _, err) = told(&["incidents", "--server", "nats://127.0.0.1:1"]);
+    assert!(err.contains("nats://127.0.0.1:1") && err.contains("hint: "), "{err}");
+}
+
+#[test]
+fn what_cannot_be_used_is_named_by_file_line_and_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = write(folder.path(), "rules/a.yaml", &RULES.replace("load > 5", "1 + bogus(load)"));
+    let (code, _, err) = told(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert_eq!(err.trim(), format!("{}:5:15: there is no function `bogus`", bad.display()));
+    let (_, out, _) = told(&["check", bad.to_str().unwrap(), "-o", "json"]);
+    let found: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&found["files"], &found["refused"][0]["line"]), (&1.into(), &5.into()), "{found}");
+}
+
+#[test]
+fn a_replay_gives_the_same_bytes_each_time_and_its_lines_have_a_fixed_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "a.yaml", RULES);
+    let csv = "timestamp,value\n2026-01-01 00:00:00,1\n2026-01-01 00:01:00,9\n2026-01-01 00:02:00,1\n";
+    let samples = write(folder.path(), "load.csv", csv);
+    let arguments =
+        ["replay", "--rules", rules.to_str().unwrap(), samples.to_str().unwrap(), "--format", "jsonl"];
+    let (code, first, err) = told(&arguments);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(first, told(&arguments).1);
+    let mut kinds = Vec::new();
+    for line in first.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(
+            line["at"].as_str().unwrap().starts_with("2026-01-01T00:0") && line["body"].is_object(),
+            "{line}"
+        );
+        kinds.push(line["kind"].as_str().unwrap().to_owned());
+    }
+    assert!(kinds.iter().any(|kind| kind == "violation") && kinds.iter().any(|kind| kind == "analysis"));
+    let known = ["violation", "analysis", "plan", "action", "report"];
+    assert!(kinds.iter().all(|kind| known.contains(&kind.as_str())), "{kinds:?}");
+}
+
+#[test]
+fn rows_that_cannot_be_read_are_told_with_their_line_and_the_rest_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "a.yaml", RULES);
+    let samples = write(folder.path(), "load.csv", "timestamp,value\n1700000000,9\nsoon,9\n");
+    let arguments = ["replay", "--rules", rules.to_str().unwrap(), samples.to_str().unwrap()];
+    let (code, out, err) = told(&arguments);
+    assert_eq!(code, 0);
+    assert!(err.starts_with(&format!("{}:3: `soon` is not a time", samples.display())), "{err}");
+    assert!(out.contains("firing"), "{out}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "a.yaml", RULES);
+    let rows = (0..20_000).map(|row| format!("{},{}", 1_700_000_000 + row * 60, row % 2 * 9));
+    let rows = rows.collect::<Vec<_>>().join("\n");
+    let samples = write(folder.path(), "load.csv", &format!("timestamp,value\n{rows}"));
+    let mut child = homeostat(&["replay", "--rules", rules.to_str().unwrap(), samples.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(first.contains("violation"), "{first}");
+    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr).unwrap().as_str()), (Some(0), ""));
+}
+
+#[test]
+fn completions_and_schemas_are_printed() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = told(&["completions", shell]);
+        assert!(code == 0 && out.contains("replay"), "{shell}");
+    }
+    for kind in ["playbook", "charter", "causes", "analysis"] {
+        let (code, out, _) = told(&["schema", kind]);
+        let schema: Value = serde_json::from_str(&out).unwrap();
+        assert!(code == 0 && schema["$schema"].is_string(), "{kind}");
+    }
+}
+
+/// `homeostat dev`, ended with the test.
+struct Dev {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    server: String,
+    /// Gone after the process.
+    _folder: tempfile::TempDir,
+}
+
+impl Dev {
+    fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = homeostat(&["dev", "--data", folder.path().to_str().unwrap()])
+            .args(arguments)
+            .arg("--nats-server")
+            .arg(program::nats_server())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let server =
+            line.trim().strip_prefix("nats-server on ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        Self { child, out, server, _folder: folder }
+    }
+
+    /// What a command prints about this loop.
+    fn ask(&self, arguments: &[&str]) -> Value {
+        let (code, out, err) = told(&[arguments, &["--server", &self.server, "-o", "json"]].concat());
+        assert_eq!(code, 0, "{arguments:?}: {err}");
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
+    }
+
+    /// Asks until the answer is what is waited for.
+    fn ask_until(&self, arguments: &[&str], is_it: impl Fn(&Value) -> bool) -> Value {
+        let mut last = String::new();
+        for _ in 0..LOOKS_MAX {
+            let output = run(&[arguments, &["--server", &self.server, "-o", "json"]].concat());
+            if let Ok(answer) = serde_json::from_slice(&output.stdout)
+                && is_it(&answer)
+            {
+                return answer;
+            }
+            last = String::from_utf8_lossy(&output.stdout).into_owned();
+            std::thread::sleep(POLL);
+        }
+        panic!("{arguments:?}: {last}");
+    }
+
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{rest}");
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It has ended already, or the test fails and is to leave nothing behind: the server goes with its owner.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An endpoint that shows one metric; served until the test's process ends.
+fn endpoint(text: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n";
+            let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{text}", text.len());
+        }
+    });
+    format!("http://{address}/metrics")
+}
+
+#[test]
+fn a_scraped_breach_becomes_an_incident_that_can_be_asked_about() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "rules/a.yaml", RULES);
+    let config = folder.path().to_str().unwrap();
+    let url = endpoint("# TYPE load gauge\nload 9\n");
+    let scrape = format!("web={url}");
+    let dev = Dev::start(&[
+        "--config",
+        config,
+        "--scrape",
+        &scrape,
+        "--scrape-interval",
+        "200ms",
+        "--host-metrics",
+    ]);
+
+    let incidents =
+        dev.ask_until(&["incidents"], |answer| answer.as_array().is_some_and(|found| !found.is_empty()));
+    let incident = incidents[0].to_string();
+    assert!(incident.contains("open") && incidents[0]["scope"]["job"] == "web", "{incident}");
+    let samples = dev.ask(&["tail", "samples.*", "-n", "1"]);
+    assert!(!samples.to_string().is_empty());
+    let id = incident.split('"').find(|part| part.starts_with("in-")).unwrap().to_owned();
+    assert!(dev.ask(&["explain", &id]).to_string().contains("High"));
+    assert!(dev.ask(&["kb", "stats"]).is_object());
+
+    let (code, _, err) = told(&["halt", "--reason", "a test", "--server", &dev.server]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (code, _, err) = told(&["resume", "--server", &dev.server]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    dev.stop();
+}
+
+#[test]
+fn what_is_published_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "rules/a.yaml", RULES);
+    let dev = Dev::start(&["--config", folder.path().to_str().unwrap()]);
+    dev.ask_until(&["kb", "stats"], Value::is_object);
+    let samples = write(folder.path(), "load.csv", "timestamp,value\n1700000000,1\n1700000001,9\n");
+    let (code, out, err) =
+        told(&["publish", samples.to_str().unwrap(), "--now", "--quiet", "--server", &dev.server]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("2 samples published, 0 rows refused, 0 frames shed"), "{out}");
+    let found =
+        dev.ask_until(&["incidents"], |answer| answer.as_array().is_some_and(|found| !found.is_empty()));
+    assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+    dev.stop();
+}

@@ -1,0 +1,112 @@
+//! A process of the loop, as an operator would start it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::soon;
+
+/// How often a page of a process is looked at, while it is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A process. Dropped, it is killed.
+pub(crate) struct Member {
+    pub(crate) role: String,
+    child: Child,
+    /// Where it serves its pages.
+    address: String,
+    log: PathBuf,
+}
+
+impl Member {
+    /// Starts `homeostat run --roles <role>`.
+    pub(crate) async fn start(role: &str, server: &str, folder: &Path, config: Option<&Path>) -> Self {
+        let log = folder.join(format!("{role}.log"));
+        let errors = File::options().create(true).append(true).open(&log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_homeostat"));
+        command.args(["run", "--roles", role, "--server", server, "--http", "127.0.0.1:0", "--log", "info"]);
+        command.arg("--data").arg(folder.join("data"));
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        for name in ["NATS_URL", "NATS_CONTEXT", "NATS_CREDS", "NATS_NKEY", "HOMEOSTAT_LOG"] {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        // The first line names the address, before anything else is tried.
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = soon("the first line of a process", lines.next_line()).await.unwrap();
+        let first = first.unwrap_or_else(|| panic!("{role} ended at once:\n{}", tail(&log)));
+        let address = first.rsplit_once("http://").unwrap().1.to_owned();
+        Self { role: role.to_owned(), child, address, log }
+    }
+
+    /// As a crash would end it. Waits until it is gone.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Tells it to stop.
+    pub(crate) fn terminate(&self) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    }
+
+    /// How it ended.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        soon(&format!("the end of the {}", self.role), self.child.wait()).await.unwrap()
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) async fn ready(&mut self) {
+        let what = format!("readiness of the {}", self.role);
+        let waiting = async {
+            while !self.page("readyz").await.is_some_and(|(status, _)| status == 200) {
+                assert_eq!(self.child.try_wait().unwrap(), None, "{} ended:\n{}", self.role, tail(&self.log));
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        soon(&what, waiting).await;
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// A metric's values, added up over its series that have all of `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (_, text) = soon("the metrics", self.page("metrics")).await.unwrap();
+        let of = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        };
+        let value = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap();
+        text.lines().filter(of).map(value).sum()
+    }
+
+    /// A page and its status; nothing where nobody serves it.
+    async fn page(&self, path: &str) -> Option<(u16, String)> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(&self.address).await.ok()?;
+        let question = format!("GET /{path} HTTP/1.1\r\nHost: homeostat\r\nConnection: close\r\n\r\n");
+        stream.write_all(question.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+    }
+}
+
+/// The end of a log.
+pub(crate) fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
