@@ -93,8 +93,7 @@ impl Sampling {
                 let next = if same { next.max(tail.first_sequence) } else { tail.first_sequence };
                 tracing::info!(from = next, to = tail.last_sequence, whole, "restored from a checkpoint");
                 let begun = snapshot.at;
-                let core =
-                    Monitor::restore(cell.clone(), instance.clone(), configuration.clone(), snapshot);
+                let core = Monitor::restore(cell.clone(), instance.clone(), configuration.clone(), snapshot);
                 (core, next, begun)
             }
             // One that ended before its first checkpoint is where it was by the samples alone.

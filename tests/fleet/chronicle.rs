@@ -136,7 +136,9 @@ impl Story {
             Entry::Report(_)
             | Entry::Incident(_)
             | Entry::Analysis(_)
-            | Entry::Admission(Admission::Halt { .. } | Admission::Resume { .. } | Admission::Charter { .. })
+            | Entry::Admission(
+                Admission::Halt { .. } | Admission::Resume { .. } | Admission::Charter { .. },
+            )
             | Entry::Change(_)
             | Entry::Applied { .. } => {}
         }

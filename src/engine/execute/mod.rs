@@ -99,12 +99,11 @@ impl Executor {
                 Next::Release(end, reason) => said.extend(release(plan, end, reason, now)),
             }
         }
-        for (key, topic, entry) in said {
-            self.say(now, step, key, topic, entry);
-        }
+        self.say(now, step, said);
         let leases = self.leases_until();
         let view = View { now, fold: &self.fold, configuration: &self.configuration, leases: &leases };
         let refused = self.admitting.advance(view, step, &mut self.outbox, wanted);
+        let mut said = Vec::new();
         for (plan, refusal) in refused {
             if let Some(until) = refusal.until.filter(|until| *until > now) {
                 step.wake_no_later_than(until);
@@ -112,18 +111,27 @@ impl Executor {
             if let Some(plan) = self.fold.plans.get(plan)
                 && !plan.reported.contains(&refusal.reason)
             {
-                let (key, topic, entry) = report(plan, refusal.reason, refusal.text, now);
-                self.say(now, step, key, topic, entry);
+                said.push(report(plan, refusal.reason, refusal.text, now));
             }
         }
+        self.say(now, step, said);
     }
 
-    /// Says something once; whether it was heard is seen in the fold.
-    fn say(&mut self, now: Timestamp, step: &mut Step, key: Said, topic: Topic, entry: Entry) {
-        if self.said.insert(key) {
-            let basis = self.fold.basis(self.configuration.generation);
-            let decision =
-                Decision { now, topic, entries: vec![entry], basis, expected_last: None, holds: &[] };
+    /// Says each thing once; whether it was heard is seen in the fold. What is said on one topic goes together.
+    fn say(&mut self, now: Timestamp, step: &mut Step, said: impl IntoIterator<Item = Saying>) {
+        let mut by_topic: Vec<(Topic, Vec<Entry>)> = Vec::new();
+        for (key, topic, entry) in said {
+            if !self.said.insert(key) {
+                continue;
+            }
+            match by_topic.iter_mut().find(|(known, _)| *known == topic) {
+                Some((_, entries)) => entries.push(entry),
+                None => by_topic.push((topic, vec![entry])),
+            }
+        }
+        let basis = self.fold.basis(self.configuration.generation);
+        for (topic, entries) in by_topic {
+            let decision = Decision { now, topic, entries, basis, expected_last: None, holds: &[] };
             self.outbox.publish(step, decision);
         }
     }
@@ -182,7 +190,8 @@ impl Executor {
 
     fn acted(&mut self, now: Timestamp, step: &mut Step, acted: Acted) {
         let topic = Topic::Outcomes(acted.outcome.result);
-        self.say(now, step, Said::Outcome(acted.attempt), topic, Entry::Outcome(Arc::new(acted.outcome)));
+        let entry = Entry::Outcome(Arc::new(acted.outcome));
+        self.say(now, step, [(Said::Outcome(acted.attempt), topic, entry)]);
     }
 
     fn take_leases(&mut self, now: Timestamp, leases: &[Lease]) {

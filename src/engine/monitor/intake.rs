@@ -82,13 +82,7 @@ impl External {
     }
 
     /// Decides what becomes of a violation. What is to be recorded counts as under way from here on.
-    pub(super) fn record(
-        &mut self,
-        cell: &str,
-        fold: &Fold,
-        found: Violation,
-        now: Timestamp,
-    ) -> Recording {
+    pub(super) fn record(&mut self, cell: &str, fold: &Fold, found: Violation, now: Timestamp) -> Recording {
         let found = match normalised(found) {
             Ok(found) => found,
             Err(refused) => return Recording::Refuse(refused),
@@ -140,12 +134,7 @@ impl External {
 }
 
 /// The id of a rule's episode.
-pub(super) fn episode_of(
-    cell: &str,
-    rule: &RuleName,
-    labels: &Labels,
-    since: Timestamp,
-) -> EpisodeId {
+pub(super) fn episode_of(cell: &str, rule: &RuleName, labels: &Labels, since: Timestamp) -> EpisodeId {
     EpisodeId::of(&[&cell, &rule.group.as_ref(), &rule.alert.as_ref(), labels, &since])
 }
 
