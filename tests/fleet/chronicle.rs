@@ -58,7 +58,8 @@ impl Chronicle {
 /// What the records say, by what they are about.
 #[derive(Debug, Default)]
 pub(crate) struct Story {
-    pub(crate) last_sequence: u64,
+    /// Messages of violations: what the analyzers are delivered.
+    pub(crate) violation_messages: u64,
     /// Episodes by the unit that they are about, each with its alert and its newest revision.
     pub(crate) episodes: BTreeMap<String, BTreeMap<EpisodeId, (String, u32, Phase)>>,
     /// Everything that was said of a unit, for a failure's message.
@@ -78,7 +79,7 @@ pub(crate) struct Story {
 
 impl Story {
     fn add(&mut self, record: &Record) {
-        self.last_sequence = record.sequence;
+        self.violation_messages += u64::from(matches!(record.topic, Topic::Violations(_)));
         for entry in &record.batch.entries {
             self.add_entry(record, entry);
         }

@@ -102,3 +102,15 @@ fn prefixes_and_buckets_are_checked() {
     }
     assert_eq!(Topology::new("team_1-x", "cell").unwrap().names().ledger, "TEAM_1-X_LEDGER");
 }
+
+#[tokio::test]
+async fn a_restarted_server_has_no_sample_stream_until_it_is_made_anew() {
+    let (mut bed, connection) = Bed::ready().await;
+    assert!(!bed.topology.ensure_samples(&connection).await.unwrap());
+    bed.server.restart().await.unwrap();
+    let connection = bed.connect().await;
+    assert!(bed.topology.ensure_samples(&connection).await.unwrap());
+    assert!(!bed.topology.ensure_samples(&connection).await.unwrap());
+    // What is kept in files is still there.
+    assert_eq!(bed.topology.ensure(&connection).await.unwrap(), [] as [String; 0]);
+}
