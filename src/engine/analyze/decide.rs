@@ -54,9 +54,9 @@ pub fn decide(fold: &Fold, configuration: &Configuration) -> Decided {
             joining.truncate(JOINED_PER_REVISION_MAX);
             decided.complete = false;
         }
-        let scope = joining.first().map_or_else(Labels::empty, |first| {
-            first.violation.labels.filter(|name| name == label)
-        });
+        let scope = joining
+            .first()
+            .map_or_else(Labels::empty, |first| first.violation.labels.filter(|name| name == label));
         let known = fold.incidents.open_in(&scope);
         let incident = Arc::new(next_revision(known, scope, &joining));
         decided.entries.push(Entry::Incident(Arc::clone(&incident)));
