@@ -177,6 +177,106 @@ fn completions_and_schemas_are_printed() {
     }
 }
 
+/// A program that runs until it is told to stop; ended with the test.
+struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = homeostat(arguments);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out }
+    }
+
+    /// Everything up to the line that begins so, which it is.
+    fn until(&mut self, beginning: &str) -> String {
+        let mut said = String::new();
+        loop {
+            let mut line = String::new();
+            let read = self.out.read_line(&mut line).unwrap();
+            assert!(read > 0, "it ended before `{beginning}`: {said}");
+            if line.starts_with(beginning) {
+                return line;
+            }
+            said.push_str(&line);
+        }
+    }
+
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, or the test fails and is to leave nothing behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_configuration_is_applied_to_a_loop_whose_streams_are_not_as_large_as_the_usual_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "rules/a.yaml", RULES);
+    let config = folder.path().to_str().unwrap();
+    let dev = Dev::start(&[]);
+    dev.ask_until(&["kb", "stats"], Value::is_object);
+    assert_eq!(dev.ask(&["apply", config])["generation"], 1);
+    assert_eq!(dev.ask(&["apply", config])["changed"], false);
+    // More processes share the work of a loop that runs.
+    let data = folder.path().join("data");
+    let arguments = ["run", "--roles", "analyzer,planner", "--http", "127.0.0.1:0", "--server", &dev.server];
+    let mut beside = Running::start(&[&arguments[..], &["--data", data.to_str().unwrap()]].concat());
+    beside.until("ready");
+    beside.stop();
+    // What the operator asks for is verified all the same, and another cell is not this one.
+    let (code, _, err) = told(&["run", "--replicas", "3", "--http", "127.0.0.1:0", "--server", &dev.server]);
+    assert!(code == 3 && err.contains("num_replicas: wanted 3, found 1"), "{err}");
+    for arguments in [vec!["apply", config], vec!["incidents"]] {
+        let (code, _, err) = told(&[&arguments[..], &["--cell", "other", "--server", &dev.server]].concat());
+        assert!(code == 2 && err.contains("`default`, not of `other`"), "{err}");
+    }
+    dev.stop();
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment() {
+    let dev = Dev::start(&[]);
+    let home = tempfile::tempdir().unwrap();
+    let context = format!("{{\"url\":\"{}\"}}", dev.server);
+    write(home.path(), "nats/context/here.json", &context);
+    dev.ask_until(&["kb", "stats"], Value::is_object);
+    let ask = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = homeostat(&[&["incidents"], arguments].concat());
+        command.env("XDG_CONFIG_HOME", home.path()).envs(variables.iter().copied()).stdin(Stdio::null());
+        command.output().unwrap().status.code()
+    };
+    let nowhere = "nats://127.0.0.1:1";
+    assert_eq!(ask(&["--context", "here"], &[("NATS_URL", nowhere)]), Some(0));
+    assert_eq!(ask(&["--server", &dev.server], &[("NATS_CONTEXT", "nothing")]), Some(0));
+    assert_eq!(ask(&[], &[("NATS_URL", &dev.server)]), Some(0));
+    assert_eq!(ask(&[], &[("NATS_CONTEXT", "here")]), Some(0));
+    assert_eq!(ask(&[], &[("NATS_URL", nowhere)]), Some(3));
+    dev.stop();
+}
+
+#[test]
+fn a_reader_that_goes_away_stops_what_prints_without_a_panic() {
+    for arguments in [&["completions", "bash"][..], &["schema", "playbook"], &["--help"]] {
+        let mut child = homeostat(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let err = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!((ended.status.code(), err.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
 /// `homeostat dev`, ended with the test.
 struct Dev {
     child: Child,

@@ -56,12 +56,7 @@ pub(super) async fn explain(args: args::Explain, context: &Context) -> Outcome {
     let answer = ask(&args.bus, context, "explain", json!({ "id": args.id })).await?;
     let chain = answer["chain"].as_array().cloned().unwrap_or_default();
     match context.format {
-        Format::Table => {
-            for record in &chain {
-                println!("{}", step(record));
-            }
-            Ok(())
-        }
+        Format::Table => output::line(chain.iter().map(step).collect::<Vec<_>>().join("\n")).or_else(printed),
         Format::Jsonl => output::list(Format::Jsonl, &chain, &[]).or_else(printed),
         format @ (Format::Json | Format::Yaml) => output::one(format, &answer).or_else(printed),
     }
@@ -85,8 +80,8 @@ pub(super) async fn kb(command: args::Kb, context: &Context) -> Outcome {
             let bytes = objects.map_err(outside)?.get(&object).await.map_err(outside)?;
             let bytes = bytes.ok_or_else(|| outside(anyhow::anyhow!("the export is gone: `{object}`")))?;
             std::fs::write(&file, &bytes).map_err(outside)?;
-            println!("{} bytes written to {}", bytes.len(), file.display());
-            Ok(())
+            let told = json!({ "bytes": bytes.len(), "file": file.to_string_lossy() });
+            done(context, &format!("{} bytes written to {}", bytes.len(), file.display()), &told)
         }
         args::Kb::Import { file, data, bus } => import(&file, data, &bus, context).await,
     }
@@ -107,8 +102,21 @@ async fn import(
     let knowledge =
         crate::role::knowledge::Knowledge::open(&data.join("knowledge"), created).map_err(outside)?;
     let copied = knowledge.store().import(&mut input).map_err(outside)?;
-    println!("{} records read, as of ledger sequence {}", copied.records, copied.applied);
-    Ok(())
+    let told = json!({ "records": copied.records, "applied": copied.applied });
+    done(
+        context,
+        &format!("{} records read, as of ledger sequence {}", copied.records, copied.applied),
+        &told,
+    )
+}
+
+/// What was done: a sentence for people, its figures for programs.
+fn done(context: &Context, text: &str, told: &Value) -> Outcome {
+    match context.format {
+        Format::Table => output::line(text),
+        format @ (Format::Json | Format::Jsonl | Format::Yaml) => output::one(format, told),
+    }
+    .or_else(printed)
 }
 
 async fn ask(bus: &args::Bus, context: &Context, endpoint: &str, question: Value) -> Result<Value, Failure> {

@@ -9,7 +9,7 @@ use super::output::Format;
 use super::{Context, args, output, printed};
 use crate::config;
 use crate::model::{Bundle, BundleFile, Generation};
-use crate::wire::files::FileError;
+use crate::wire::files::{FileError, Loaded};
 
 /// Checks folders and single files.
 pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
@@ -29,21 +29,20 @@ pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
         "playbooks": playbooks,
         "refused": refused,
     });
-    match context.format {
+    let told = match context.format {
         Format::Table => {
             for refusal in &refused {
-                eprintln!("{}", text(refusal));
+                output::note(text(refusal));
             }
-            println!(
+            output::line(format_args!(
                 "{files} files: {rules} rules and {playbooks} playbooks can be used, {} refused",
                 refused.len()
-            );
+            ))
         }
-        Format::Json | Format::Jsonl | Format::Yaml => {
-            output::one(context.format, &summary).or_else(printed)?;
-        }
-    }
-    if refused.is_empty() { Ok(()) } else { Err(Failure::Finding) }
+        Format::Json | Format::Jsonl | Format::Yaml => output::one(context.format, &summary),
+    };
+    // Read or not, a finding is one.
+    if refused.is_empty() { told.or_else(printed) } else { Err(Failure::Finding) }
 }
 
 /// A folder as a bundle, or a single file as one.
@@ -64,6 +63,13 @@ pub(super) fn read(path: &Path) -> Result<Bundle, Failure> {
         Some(_) | None => format!("rules/{name}"),
     };
     Ok(Bundle::new(vec![BundleFile { path: path.into(), text: text.into() }]))
+}
+
+/// Tells on standard error what of a folder cannot be used.
+pub(super) fn tell(root: &Path, loaded: &Loaded) {
+    for error in &loaded.refused {
+        output::note(text(&refusal(root, error)));
+    }
 }
 
 /// A refusal for people.

@@ -11,6 +11,8 @@ pub(super) enum Failure {
     Usage(anyhow::Error),
     /// Something outside is not as it should be.
     Outside(anyhow::Error),
+    /// Whoever read standard output has had enough, which is no failure: what is left to print is not printed.
+    Unread,
 }
 
 /// What a command returns.
@@ -20,6 +22,7 @@ impl Failure {
     /// The exit code.
     pub(super) fn code(&self) -> ExitCode {
         match self {
+            Self::Unread => ExitCode::SUCCESS,
             Self::Finding => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
             Self::Outside(_) => ExitCode::from(3),
@@ -29,7 +32,7 @@ impl Failure {
     /// The error as one chain, each cause once, hints on lines of their own.
     pub(super) fn text(&self) -> Option<String> {
         let error = match self {
-            Self::Finding => return None,
+            Self::Finding | Self::Unread => return None,
             Self::Usage(error) | Self::Outside(error) => error,
         };
         let mut said: Vec<String> = Vec::new();

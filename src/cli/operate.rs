@@ -42,7 +42,7 @@ async fn operate(args: &args::Operator, request: OperatorRequest, halts: bool, c
     let id =
         MessageId::of(&[&"operator", &user.as_str(), &context.clock.now(), &u64::from(std::process::id())]);
     let sent = Received::Control(user.as_str().into(), request);
-    let source = Source { cell: &args.bus.cell, role: "operator", instance: &user };
+    let source = Source { cell: args.bus.cell(), role: "operator", instance: &user };
     let message =
         wire::intake::message(&reached.subjects, source, &id.to_string(), &sent).map_err(outside)?;
     let control = reached.topology.names().control;
@@ -109,14 +109,13 @@ fn told(halted: Halted<'_>, in_flight: &[String], context: &Context) -> Outcome 
     let result = json!({ "halted": halted.is_some(), "by": by, "reason": reason, "in_flight": in_flight });
     match context.format {
         Format::Table => {
-            match halted {
-                Some((by, reason)) => println!("halted by {by} ({reason}): nothing new is started"),
-                None => println!("automation goes on"),
-            }
-            for plan in in_flight {
-                println!("in flight: {plan}");
-            }
-            Ok(())
+            let head = match halted {
+                Some((by, reason)) => format!("halted by {by} ({reason}): nothing new is started"),
+                None => "automation goes on".to_owned(),
+            };
+            let lines =
+                std::iter::once(head).chain(in_flight.iter().map(|plan| format!("in flight: {plan}")));
+            output::line(lines.collect::<Vec<_>>().join("\n")).or_else(printed)
         }
         Format::Json | Format::Jsonl | Format::Yaml => output::one(context.format, &result).or_else(printed),
     }

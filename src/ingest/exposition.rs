@@ -30,11 +30,20 @@ pub(crate) struct ExpositionReader {
     target: Labels,
     cache: SeriesCache,
     ended: bool,
+    /// Samples that had no time of their own.
+    untimed: u64,
 }
 
 impl ExpositionReader {
     pub(crate) fn new(dialect: Dialect, scraped_at: Option<Timestamp>) -> Self {
-        Self { dialect, scraped_at, target: Labels::empty(), cache: SeriesCache::default(), ended: false }
+        Self {
+            dialect,
+            scraped_at,
+            target: Labels::empty(),
+            cache: SeriesCache::default(),
+            ended: false,
+            untimed: 0,
+        }
     }
 
     /// For texts that a target gives again and again: its labels are put on each series, and a series that it gave
@@ -47,6 +56,11 @@ impl ExpositionReader {
     pub(crate) fn start(&mut self, scraped_at: Timestamp) {
         self.scraped_at = Some(scraped_at);
         self.ended = false;
+    }
+
+    /// How many samples had no time of their own so far.
+    pub(crate) fn untimed(&self) -> u64 {
+        self.untimed
     }
 
     /// Appends the sample of a line, if it has one.
@@ -62,7 +76,10 @@ impl ExpositionReader {
         let value = value.parse().map_err(|_| RowError::Value(excerpt(value)))?;
         let at = match words.next() {
             Some(word) => self.moment(word)?,
-            None => self.scraped_at.ok_or(RowError::NoTime)?,
+            None => {
+                self.untimed += 1;
+                self.scraped_at.ok_or(RowError::NoTime)?
+            }
         };
         if let Some(more) = words.next() {
             return Err(RowError::Trailing(excerpt(more)));

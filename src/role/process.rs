@@ -37,6 +37,8 @@ pub(crate) const TAKEN_IN_ADVANCE: usize = 256;
 pub(crate) const FRAME_BATCHES_QUEUED_MAX: usize = 64;
 /// Tables that are being asked for.
 const TABLE_QUESTIONS_MAX: usize = 64;
+/// How often is looked whether the ledger is about to forget which bundle holds.
+const RESTATE_LOOK: Duration = Duration::from_hours(1);
 /// How often the ledger is asked which bundle holds, beside what the roles see on their feeds.
 const CONFIGURATION_POLL: Duration = Duration::from_secs(5);
 
@@ -201,7 +203,11 @@ impl Process {
         // Roles are cancelled by this one, which is also cancelled when one of them fails.
         let roles_stop = stop.child_token();
         for role in roles {
-            self.start(role, &mut tasks, &roles_stop).await?;
+            // A monitor may be waiting for the lease of another one.
+            tokio::select! {
+                () = roles_stop.cancelled() => break,
+                started = self.start(role, &mut tasks, &roles_stop) => started?,
+            }
         }
         let (services, topology) = (self.connections.services.clone(), self.settings.topology.clone());
         let keeping = sampling::keep_stream(services, topology, roles_stop.clone());
@@ -292,12 +298,14 @@ impl Process {
         let (owned, leases) = watch::channel(Vec::<Lease>::new());
         wiring.leases = Some(leases);
         let clock = self.clock.clone();
+        let giving_up = CancellationToken::new();
         wiring.actuator = Some(Arc::new(Actuator::new(
             Arc::new(BusMessenger(self.connections.services.clone())),
             &self.settings.topology.prefix,
             Arc::new(move || clock.now()),
-            CancellationToken::new(),
+            giving_up.clone(),
         )));
+        wiring.giving_up = Some(giving_up);
         let keeping = shards::keep(
             Leases::open(self.connections.services.clone(), &self.names).await?,
             Arc::clone(&self.instance),
@@ -320,9 +328,9 @@ impl Process {
         let announced = self.announced.clone();
         let mut cycles = super::cycles::Cycles::default();
         tasks.spawn(async move {
-            let observe = move |core: &mut Executor, now: Timestamp| {
+            let observe = move |core: &mut Executor, _| {
                 announce(&announced, core.fold());
-                cycles.observe(core.fold(), now);
+                cycles.observe(core.fold());
             };
             let done = live::run(core, wiring, observe, stop).await;
             done.map_err(|source| ProcessError::Role { role, source })
@@ -340,6 +348,12 @@ impl Process {
         let failed = move |source| ProcessError::Role { role, source };
         let leases = Leases::open(self.connections.services.clone(), &self.names).await?;
         let held = exclusive::take(leases, "monitor", &self.instance, &self.clock).await.map_err(failed)?;
+        // From now on: restoring may take longer than the lease lasts.
+        let (keeping, lost) = exclusive::keep(held, self.clock.clone(), stop.clone());
+        tasks.spawn(async move {
+            keeping.await;
+            Ok(())
+        });
         let mut wiring = self.wiring(role, None, ready).await?;
         let subjects = vec![self.subjects.intake_violations(), self.subjects.intake_changes()];
         wiring.intake = Some(self.work(role, &self.names.intake, format!("{role}-intake"), subjects).await?);
@@ -356,7 +370,11 @@ impl Process {
         };
         let cell: Arc<str> = self.settings.topology.cell.as_str().into();
         let configuration = Arc::clone(&self.configuration.borrow());
-        let restored = sampling.restore(&cell, &configuration, &mut wiring, &self.instance).await;
+        let restored = tokio::select! {
+            restored = sampling.restore(&cell, &configuration, &mut wiring, &self.instance) => restored,
+            () = lost.cancelled() => Err(RoleError::LeaseLost("monitor".to_owned())),
+            () = stop.cancelled() => return Ok(()),
+        };
         let restored = restored.map_err(failed)?;
         let sampling::Restored { core, steps, frames: listener } = restored;
         wiring.first_steps = steps;
@@ -364,11 +382,6 @@ impl Process {
         let pump_stop = stop.clone();
         tasks
             .spawn(async move { sampling.pump(listener, frames_in, asked, pump_stop).await.map_err(failed) });
-        let (keeping, lost) = exclusive::keep(held, self.clock.clone(), stop.clone());
-        tasks.spawn(async move {
-            keeping.await;
-            Ok(())
-        });
         let announced = self.announced.clone();
         tasks.spawn(async move {
             let mut saving = saving;
@@ -450,6 +463,7 @@ impl Process {
             first_steps: Vec::new(),
             configuration: self.configuration.subscribe(),
             actuator: None,
+            giving_up: None,
             dead_letters: Box::new({
                 let names = self.names.clone();
                 move |settler| DeadLetters::new(connection.clone(), &names, settler)
@@ -489,13 +503,20 @@ impl Process {
         stop: CancellationToken,
     ) -> impl Future<Output = Result<(), ProcessError>> + use<> {
         let (configuration, announced) = (self.configuration.clone(), self.announced.clone());
+        let clock = self.clock.clone();
         async move {
             let mut news = announced.subscribe();
+            let mut restating = tokio::time::interval(RESTATE_LOOK);
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     _ = news.changed() => {}
                     () = tokio::time::sleep(CONFIGURATION_POLL) => {}
+                    _ = restating.tick() => {
+                        if let Err(error) = shelf.restate(clock.now()).await {
+                            tracing::warn!(%error, "the applied configuration cannot be said again");
+                        }
+                    }
                 }
                 // Not loaded is not ready; the roles go on with what they have.
                 if let Err(error) = load_newest(&shelf, &configuration, &announced).await {

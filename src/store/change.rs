@@ -49,9 +49,9 @@ impl Change {
         self.write(table, key, None)
     }
 
-    /// What it says about a record: a value, nothing any more, or `None` where it says nothing.
+    /// What it says of a record: `None` where it says nothing, `Some(None)` where it removes it.
     pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
-        // The map's keys own their bytes; a lookup is rare enough to pay for it.
+        // The map is asked by what it owns; changes are looked into rarely.
         self.writes.get(&(table, key.to_vec())).map(Option::as_deref)
     }
 
@@ -107,6 +107,18 @@ mod tests {
         assert!(change.is_empty());
         change.put(Table::Plans, &long[1..], &heavy[1..]).unwrap();
         assert_eq!(change.len(), 1);
+    }
+
+    #[test]
+    fn a_change_tells_what_it_says() {
+        let mut change = Change::new(1, AT);
+        change.put(Table::Plans, b"a", b"1").unwrap();
+        change.put(Table::Plans, b"b", b"1").unwrap();
+        change.delete(Table::Plans, b"a").unwrap();
+        change.put(Table::Plans, b"b", b"2").unwrap();
+        let change = change.leading_to(2, AT);
+        let said = [b"a", b"b", b"c"].map(|key| change.get(Table::Plans, key));
+        assert_eq!((change.applied, said), (2, [Some(None), Some(Some(&b"2"[..])), None]));
     }
 
     #[test]

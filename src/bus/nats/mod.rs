@@ -41,5 +41,5 @@ pub use say::say;
 pub use server::{PrivateServer, ServerError, ServerOptions, SyncInterval};
 pub use service::{Answer, AskError, Question, Refusal, ServiceError, ServiceSpec, ask, serve};
 pub use settings::{Auth, Secret, Settings, SettingsError, Tls};
-pub use topology::{Limits, Names, SampleStorage, Topology, TopologyError, buckets};
+pub use topology::{Limits, Names, SampleStorage, Topology, TopologyError, buckets, cell};
 pub use work::{SettleError, Settler, Work, WorkError, WorkSpec};

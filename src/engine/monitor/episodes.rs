@@ -16,6 +16,14 @@ use crate::model::{EpisodeId, Labels, Phase, RuleName, Timestamp, Violation};
 /// and the samples of that time may not be in.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How far behind the instant they come in at samples may be, for the end of their episode to be remembered: ten times the
+/// lateness that they are put in their place with.
+const BEHIND_MAX: Duration = Duration::from_secs(50);
+
+/// How much earlier than the ledger says an episode that is over may be found to begin, and be the same one: a monitor that
+/// lost its connection for so long missed its first samples, and the sample stream did not.
+const MISSED_MAX: Duration = Duration::from_secs(5);
+
 /// What was decided last about an episode.
 #[derive(Clone, Copy, Debug)]
 struct Decided {
@@ -39,6 +47,20 @@ pub(super) struct Episodes {
     ours: BTreeMap<EpisodeId, Decided>,
     /// Those that fire, going by the ledger, and that no violation of ours belongs to: from before a restart.
     orphans: BTreeMap<(RuleName, Labels), Orphan>,
+    /// Those from before a restart that are over, going by the ledger, and whose samples may come once more, oldest first: as
+    /// many as ended in the tail of the sample stream.
+    over: BTreeMap<(RuleName, Labels), Vec<Arc<Violation>>>,
+}
+
+/// An episode that a rule has found again.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    /// What the ledger says of it.
+    pub(super) violation: Arc<Violation>,
+    /// The revision it fires with.
+    pub(super) rev: u32,
+    /// When it was over, going by the ledger.
+    pub(super) over_at: Option<Timestamp>,
 }
 
 impl Episodes {
@@ -52,8 +74,8 @@ impl Episodes {
         }
     }
 
-    /// Takes in what the ledger says. Returns true where it says that an episode is over which fires for us.
-    pub(super) fn learn(&mut self, violation: &Arc<Violation>, stored_at: Timestamp) -> bool {
+    /// Takes in what the ledger says, at `now`. Returns true where it says that an episode is over which fires for us.
+    pub(super) fn learn(&mut self, violation: &Arc<Violation>, stored_at: Timestamp, now: Timestamp) -> bool {
         if violation.rule.group.as_ref() == EXTERNAL_GROUP {
             return false;
         }
@@ -73,6 +95,9 @@ impl Episodes {
                 if known == Some(violation.episode) {
                     self.orphans.remove(&key);
                 }
+                if violation.at + BEHIND_MAX > now {
+                    self.over.entry(key).or_default().push(Arc::clone(violation));
+                }
             }
             Phase::Pending => {}
         }
@@ -87,23 +112,37 @@ impl Episodes {
     }
 
     /// The episode that a rule has found again at `at`.
-    pub(super) fn claim(
-        &mut self,
-        rule: &RuleName,
-        labels: &Labels,
-        at: Timestamp,
-    ) -> Option<Arc<Violation>> {
-        if self.orphans.is_empty() {
+    pub(super) fn claim(&mut self, rule: &RuleName, labels: &Labels, at: Timestamp) -> Option<Found> {
+        if self.orphans.is_empty() && self.over.is_empty() {
             return None;
         }
         let key = (rule.clone(), labels.clone());
-        // One that begins now or later is of the time after a checkpoint: it takes the same course once more.
-        if self.orphans.get(&key)?.violation.since >= at {
+        let over = self.over.get(&key).map_or(&[][..], Vec::as_slice);
+        if over.iter().any(|over| over.since == at) {
             return None;
         }
-        let found = self.orphans.remove(&key)?.violation;
-        self.ours.insert(found.episode, Decided { rev: found.rev, is_over: false });
+        let is_within = |over: &&Arc<Violation>| over.since < at + MISSED_MAX && at < over.at;
+        let found = if let Some(over) = over.iter().find(is_within) {
+            // Not all samples that it was decided on come once more, or more than those.
+            let rev = over.rev.saturating_sub(1);
+            Found { violation: Arc::clone(over), rev, over_at: Some(over.at) }
+        } else if self.orphans.get(&key)?.violation.since >= at {
+            // One that begins now or later is of the time after a checkpoint: it takes the same course once more.
+            return None;
+        } else {
+            let violation = self.orphans.remove(&key)?.violation;
+            Found { rev: violation.rev, violation, over_at: None }
+        };
+        self.ours.insert(found.violation.episode, Decided { rev: found.rev, is_over: false });
         Some(found)
+    }
+
+    /// Forgets what is over for so long that its samples do not come any more.
+    pub(super) fn forget_over(&mut self, now: Timestamp) {
+        self.over.retain(|_, episodes| {
+            episodes.retain(|over| over.at + BEHIND_MAX > now);
+            !episodes.is_empty()
+        });
     }
 
     /// An episode of a checkpoint.
@@ -128,8 +167,8 @@ impl Episodes {
 
 impl Evaluation {
     /// Takes in what the ledger says of an episode.
-    pub(super) fn learn(&mut self, violation: &Arc<Violation>, stored_at: Timestamp) {
-        if self.episodes.learn(violation, stored_at) {
+    pub(super) fn learn(&mut self, violation: &Arc<Violation>, stored_at: Timestamp, now: Timestamp) {
+        if self.episodes.learn(violation, stored_at, now) {
             for rule in self.rules.iter().filter(|rule| rule.spec.name == violation.rule) {
                 let place = rule.state.violations.get(&violation.labels);
                 let live = place.and_then(|place| self.lives.get_mut(*place));
@@ -196,8 +235,9 @@ impl Evaluation {
         let Some(live) = self.lives.get_mut(place) else { return };
         let at = live.course.evaluated_at;
         if let Some(found) = self.episodes.claim(&orphan.rule, &orphan.labels, at) {
-            live.course = Course::firing(found.since, found.rev, at, live.course.value);
-            live.episode = found.episode;
+            live.course = Course::firing(found.violation.since, found.rev, at, live.course.value);
+            live.episode = found.violation.episode;
+            live.contradicted = found.over_at;
         }
     }
 }

@@ -119,9 +119,10 @@ impl Evaluation {
         }
         let (mut course, mut turn) = Course::begin(at, value, known.timing);
         let mut episode = episode_of(&self.cell, &known.spec.name, &labels, at);
+        let mut contradicted = None;
         if let Some(found) = self.episodes.claim(&known.spec.name, &labels, at) {
-            (course, turn) = (Course::firing(found.since, found.rev, at, value), Turn::Stays);
-            episode = found.episode;
+            (course, turn) = (Course::firing(found.violation.since, found.rev, at, value), Turn::Stays);
+            (episode, contradicted) = (found.violation.episode, found.over_at);
         }
         let Beginning { source, element, read_at, producer, .. } = beginning;
         let expires_at = match source {
@@ -139,7 +140,7 @@ impl Evaluation {
             producer,
             queued: None,
             seen: self.round,
-            contradicted: None,
+            contradicted,
         });
         self.attach(place);
         self.turn(producers, place, turn, at);

@@ -182,6 +182,7 @@ impl Monitor {
             self.evaluation.sweep(&self.producers, &mut self.tables, self.swept_at);
         }
         self.verifications.forget_places();
+        self.evaluation.episodes.forget_over(self.swept_at);
         self.tell_if_full(now);
     }
 
@@ -289,9 +290,9 @@ impl Monitor {
         self.configuration = configuration;
     }
 
-    fn learn(&mut self, record: &Record) {
+    fn learn(&mut self, record: &Record, now: Timestamp) {
         for violation in record.batch.entries.iter().filter_map(Entry::as_violation) {
-            self.evaluation.learn(violation, record.stored_at);
+            self.evaluation.learn(violation, record.stored_at, now);
             self.external.learn(violation);
         }
     }
@@ -418,7 +419,7 @@ impl Core for Monitor {
                 for record in &records {
                     if record.sequence > self.fold.applied() {
                         self.fold.apply(record);
-                        self.learn(record);
+                        self.learn(record, now);
                     }
                 }
                 self.verifications.follow(&self.fold, &mut self.evaluation, &self.producers, now);

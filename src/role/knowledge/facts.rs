@@ -6,12 +6,14 @@
 //!
 //! What one record says never ends the role: a row that the store cannot take is left out, counted and told.
 
+use std::sync::Arc;
+
 use super::KnowledgeError;
 use super::rings::Ring;
 use super::writing::Writing;
 use crate::engine::fold::Effectiveness;
-use crate::model::{Admission, Entry, IncidentId, Plan, Record, Topic, Verdict, Violation};
-use crate::store::{KeyRange, Store, Table, VALUE_BYTES_MAX};
+use crate::model::{Admission, Batch, Entry, IncidentId, Plan, Record, Topic, Verdict, Violation};
+use crate::store::{KeyRange, Table, VALUE_BYTES_MAX};
 use crate::telemetry;
 use crate::wire::{self, knowledge::LearnedRow};
 
@@ -27,10 +29,19 @@ const ROWS_PER_VERDICT: usize = 12;
 const ROWS_AROUND_ONE: usize = 6;
 
 /// Adds what a record says. Applying it twice writes the same rows.
-pub(super) fn remember(store: &Store, record: &Record) -> Result<(), KnowledgeError> {
-    let mut writing = Writing::begin(store);
+pub(super) fn remember(writing: &mut Writing<'_>, record: &Record) -> Result<(), KnowledgeError> {
+    // What the store has is not looked through again.
+    if record.sequence <= writing.store().applied() {
+        return Ok(());
+    }
+    remember_entries(writing, record)?;
+    writing.reach(record.sequence, record.stored_at);
+    Ok(())
+}
+
+pub(super) fn remember_entries(writing: &mut Writing<'_>, record: &Record) -> Result<(), KnowledgeError> {
     for (index, entry) in record.batch.entries.iter().enumerate() {
-        match remember_entry(&mut writing, record, index, entry) {
+        match remember_entry(writing, record, index, entry) {
             Ok(()) => {}
             Err(error) if error.is_about_the_record() => {
                 let cause = super::explain(&error);
@@ -40,7 +51,7 @@ pub(super) fn remember(store: &Store, record: &Record) -> Result<(), KnowledgeEr
             Err(error) => return Err(error),
         }
     }
-    writing.finish_record(record.sequence, record.stored_at)
+    Ok(())
 }
 
 fn remember_entry(
@@ -49,8 +60,11 @@ fn remember_entry(
     index: usize,
     entry: &Entry,
 ) -> Result<(), KnowledgeError> {
-    let mut alone = record.clone();
-    alone.batch.entries = vec![entry.clone()];
+    // Not the batch with one entry left: copying 256 of them for each of 256 is what storms were slow at.
+    let Batch { id: message, role, ref instance, at, basis, trace, entries: _ } = record.batch;
+    let entries = vec![entry.clone()];
+    let batch = Batch { id: message, role, instance: Arc::clone(instance), at, basis, trace, entries };
+    let alone = Record { batch, ..*record };
     let row = wire::ledger::keep(&alone)?;
     if row.len() > VALUE_BYTES_MAX {
         return Err(KnowledgeError::TooLarge { bytes: row.len() });

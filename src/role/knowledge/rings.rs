@@ -151,11 +151,13 @@ pub(super) fn trim(store: &Store, now: Timestamp) -> Result<(), KnowledgeError> 
     Ok(())
 }
 
-/// Where the store is nearly full: gives up what is oldest until there is room again.
+/// Whether the store is nearly full.
+pub(super) fn is_full(store: &Store) -> bool {
+    store.fullness() >= FULL_ABOVE
+}
+
+/// Gives up what is oldest until there is room again.
 pub(super) fn relieve(store: &Store) -> Result<(), KnowledgeError> {
-    if store.fullness() < FULL_ABOVE {
-        return Ok(());
-    }
     tracing::warn!(
         thousandths = store.fullness(),
         "the store is nearly full: what is oldest is given up before its time"

@@ -163,9 +163,13 @@ fn a_record_that_comes_twice_is_counted_once() {
     let home = Home::new();
     let knowledge = home.open();
     let entries = || vec![incident(1), analysis(1, 1, Vec::new())];
-    facts::remember(knowledge.store(), &record(5, 0, ANALYSES, entries())).unwrap();
-    // As after a crash between two pieces: the rows are there, the sequence is not.
-    facts::remember(knowledge.store(), &record(5, 0, ANALYSES, entries())).unwrap();
+    // As in a crash between two pieces: the rows are there, the sequence is not.
+    let mut writing = writing::Writing::begin(knowledge.store());
+    facts::remember_entries(&mut writing, &record(5, 0, ANALYSES, entries())).unwrap();
+    writing.finish().unwrap();
+    assert_eq!(knowledge.applied(), 0);
+    knowledge.remember(&[record(5, 0, ANALYSES, entries())]).unwrap();
+    knowledge.remember(&[record(5, 0, ANALYSES, entries())]).unwrap();
     assert_eq!((rows(&knowledge, Table::Incidents), rows(&knowledge, Table::ByTime)), (3, 1));
     assert_eq!(rings::count(knowledge.store(), Ring::Incidents).unwrap(), 1);
 }

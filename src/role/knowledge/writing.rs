@@ -1,8 +1,8 @@
 //! Changes of any size, written in pieces that the store takes.
 //!
-//! Most of what follows from a record is one piece, stored together with the record's sequence. What is larger is stored
-//! piece by piece, the sequence with the last one: after a crash in between the record comes again and writes the same
-//! rows. Counts stand in the same piece as the rows they count.
+//! What follows from many small records is one piece, stored together with the sequence of the last of them. What is larger
+//! than a piece is stored piece by piece, its sequence with the last one: after a crash in between the record comes again
+//! and writes the same rows. Counts stand in the same piece as the rows they count.
 
 use super::KnowledgeError;
 use super::rings::Ring;
@@ -19,11 +19,13 @@ const PIECE_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub(super) struct Writing<'a> {
     store: &'a Store,
     piece: Change,
+    /// The last record that is in it whole: its place, and when the ledger stored it.
+    reached: Option<(u64, Timestamp)>,
 }
 
 impl<'a> Writing<'a> {
     pub(super) fn begin(store: &'a Store) -> Self {
-        Self { store, piece: nothing() }
+        Self { store, piece: nothing(), reached: None }
     }
 
     /// The store as it was before the piece at hand.
@@ -73,30 +75,34 @@ impl<'a> Writing<'a> {
         if fits || self.piece.is_empty() { Ok(()) } else { self.store_piece() }
     }
 
+    /// Everything that follows from this record is written.
+    pub(super) fn reach(&mut self, sequence: u64, stored_at: Timestamp) {
+        self.reached = Some((sequence, stored_at));
+    }
+
     /// Stores what is written so far, for a look at the store that has to see it.
     pub(super) fn store_piece(&mut self) -> Result<(), KnowledgeError> {
         let piece = std::mem::replace(&mut self.piece, nothing());
-        Ok(self.store.tend(&piece)?)
-    }
-
-    /// Stores the last piece, and with it how far the ledger is applied.
-    pub(super) fn finish_record(self, sequence: u64, stored_at: Timestamp) -> Result<(), KnowledgeError> {
-        match self.store.apply(&self.piece.leading_to(sequence, stored_at)) {
-            Ok(_) => Ok(()),
+        let Some((sequence, stored_at)) = self.reached.take() else {
+            return if piece.is_empty() { Ok(()) } else { Ok(self.store.tend(&piece)?) };
+        };
+        match self.store.apply(&piece.leading_to(sequence, stored_at)) {
+            Ok(_) => {}
             // Nothing of it can be kept, but the ledger goes on.
             Err(full @ StoreError::Full { .. }) => {
-                tracing::error!(sequence, cause = %full, "a record of the ledger is not kept");
+                tracing::error!(sequence, cause = %full, "records of the ledger are not kept");
                 telemetry::knowledge_left_out();
                 self.store.apply(&Change::new(sequence, stored_at))?;
-                Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
+        telemetry::store_committed();
+        Ok(())
     }
 
-    /// Stores the last piece of what follows from no record.
-    pub(super) fn finish(self) -> Result<(), KnowledgeError> {
-        if self.piece.is_empty() { Ok(()) } else { Ok(self.store.tend(&self.piece)?) }
+    /// Stores the last piece.
+    pub(super) fn finish(mut self) -> Result<(), KnowledgeError> {
+        self.store_piece()
     }
 }
 

@@ -85,6 +85,40 @@ fn a_checkpoint_that_the_ledger_is_ahead_of_gives_way_to_it() {
 }
 
 #[test]
+fn samples_of_an_episode_that_is_over_make_no_second_one_when_they_come_once_more() {
+    let rules = || configuration(1, None, vec![rule("High", "load > 5", 0, 0)]);
+    let tail = [(5.0, 8.0), (12.0, 1.0)];
+    let mut world = World::new(rules());
+    world.scrape(secs(1.0), &[("load", 7.0)]);
+    tail.iter().for_each(|(at, value)| world.scrape(secs(*at), &[("load", *value)]));
+    let told = ["1 s High{} firing since 1 = 7", "12 s High{} resolved since 1 = 8"];
+    assert_eq!(world.story(), told);
+    // The sample that it began with is lost, and the rest is read again, each at its time.
+    world.now = secs(4.0);
+    let mut world = world.restart(rules(), None);
+    tail.iter().for_each(|(at, value)| world.scrape(secs(*at), &[("load", *value)]));
+    assert_eq!(world.story(), told);
+    world.scrape(secs(13.0), &[("load", 9.0)]);
+    assert_eq!(world.story()[2..], ["13 s High{} firing since 13 = 9"]);
+}
+
+#[test]
+fn an_episode_that_is_over_is_the_same_one_where_samples_show_that_it_began_earlier() {
+    let rules = || configuration(1, None, vec![rule("High", "load > 5", 0, 0)]);
+    let mut world = World::new(rules());
+    world.scrape(secs(3.0), &[("load", 7.0)]);
+    world.scrape(secs(12.0), &[("load", 1.0)]);
+    let told = ["3 s High{} firing since 3 = 7", "12 s High{} resolved since 3 = 7"];
+    assert_eq!(world.story(), told);
+    world.now = secs(1.0);
+    let mut world = world.restart(rules(), None);
+    world.scrape(secs(2.0), &[("load", 7.0)]);
+    world.scrape(secs(3.0), &[("load", 7.0)]);
+    world.scrape(secs(12.0), &[("load", 1.0)]);
+    assert_eq!(world.story(), told);
+}
+
+#[test]
 fn a_tail_with_a_hole_is_not_taken_for_absence() {
     let absent = || configuration(1, None, vec![rule("Gone", "absent(up)", 0, 0)]);
     let story = |hole: bool| {
