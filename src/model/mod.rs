@@ -11,6 +11,7 @@ mod catalogue;
 mod change;
 mod charter;
 mod entry;
+mod filling;
 mod frame;
 pub mod id;
 mod incident;
@@ -35,6 +36,7 @@ pub use charter::{Charter, Mode};
 pub use entry::{
     Basis, Batch, ENTRIES_PER_BATCH_MAX, Entry, Operator, OperatorRequest, Record, Role, Shard, Topic,
 };
+pub use filling::{FILLED_BYTES_MAX, Misfit, Place};
 pub use frame::{Frame, Row, SERIES_PER_TABLE_MAX, ScrapePart, SeriesTable, TableHash, bucket_of};
 pub use id::{
     ActionId, AnalysisId, AttemptId, ChangeId, EpisodeId, IdError, IncidentId, MessageId, PlanId, ReportId,
@@ -46,7 +48,7 @@ pub use labels::{
 };
 pub use outcome::{Outcome, OutcomeResult};
 pub use plan::Plan;
-pub use playbook::{Answer, Playbook, PlaybookError, StepTemplate, Verification};
+pub use playbook::{Answer, FillError, Filled, Playbook, PlaybookError, StepTemplate, Verification};
 pub use report::{Reason, Report};
 pub use rule::{Rule, RuleGroup, RuleName};
 pub use template::{Template, TemplateError};

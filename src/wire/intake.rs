@@ -260,6 +260,8 @@ struct ChangeShape {
 /// Writes a change for the intake.
 pub fn encode_change(change: &ReportedChange) -> Result<Bytes, EncodeError> {
     let ReportedChange { kind, scope, at, summary } = change.clone();
+    bounded("summary", &summary, SUMMARY_BYTES_MAX)
+        .map_err(|error| EncodeError::Refused(error.to_string()))?;
     body::encode(&ChangeShape { kind, scope, at, summary }).map(Bytes::from)
 }
 
@@ -288,6 +290,8 @@ enum Request {
 pub fn encode_control(request: &OperatorRequest) -> Result<Bytes, EncodeError> {
     let shape = match request {
         OperatorRequest::Halt { reason } => {
+            let fits = bounded("reason", reason, REASON_BYTES_MAX);
+            fits.map_err(|error| EncodeError::Refused(error.to_string()))?;
             ControlShape { request: Request::Halt, reason: Some(Arc::clone(reason)) }
         }
         OperatorRequest::Resume => ControlShape { request: Request::Resume, reason: None },
