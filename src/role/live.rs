@@ -25,7 +25,7 @@ use crate::engine::core::Unanswered;
 use crate::engine::{
     Act, Acted, Ask, Configuration, Core, Delivery, Done, Emit, Input, Lease, Published, Step, Ticket, Token,
 };
-use crate::model::{MessageId, Outcome, OutcomeResult, Role, Timestamp};
+use crate::model::{Charter, MessageId, Outcome, OutcomeResult, Role, Timestamp};
 use crate::telemetry;
 use crate::wire::{self, Subjects};
 
@@ -387,8 +387,8 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
             let span = MessageId::of(&[&act.attempt]);
             let trace = wire::envelope::Trace::of(act.outcome.incident.as_u128(), span);
             let traceparent = trace.map(|trace| trace.to_string());
-            let programs = &configuration.charter.programs;
-            let under = Circumstances { programs, traceparent: traceparent.as_deref() };
+            let Charter { programs, hosts, .. } = &configuration.charter;
+            let under = Circumstances { programs, hosts, traceparent: traceparent.as_deref() };
             // Nobody asks any more: the role ended first, and whoever takes over finds the attempt in doubt.
             let _ = told.send(actuator.act(act, under).await);
         });
