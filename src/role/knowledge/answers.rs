@@ -228,7 +228,7 @@ impl Knowledge {
         loop {
             let page = self.store.scan(table, &range, ROWS_MAX)?;
             for row in &page.records {
-                newest.extend(Ring::Incidents.subject(&row.key).map(<[u8]>::to_vec));
+                newest.extend(Ring::subject(&row.key).map(<[u8]>::to_vec));
                 if newest.len() > limit {
                     newest.pop_front();
                 }

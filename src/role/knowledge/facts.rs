@@ -154,13 +154,12 @@ fn about(
         full.rows -= shorten(writing, &incident)?;
     }
     writing.make_room(ROWS_AROUND_ONE, row.len())?;
-    let mut head = match head {
-        Some(head) => head,
-        None => {
-            writing.put(Table::ByTime, &Ring::Incidents.by_time(place, &incident), &[])?;
-            writing.count_up(Ring::Incidents)?;
-            Head { rows: 0 }
-        }
+    let mut head = if let Some(head) = head {
+        head
+    } else {
+        writing.put(Table::ByTime, &Ring::Incidents.by_time(place, &incident), &[])?;
+        writing.count_up(Ring::Incidents)?;
+        Head { rows: 0 }
     };
     let key = join(&incident, place);
     if writing.get(Table::Incidents, &key)?.is_none() {
@@ -189,12 +188,11 @@ fn learn(writing: &mut Writing<'_>, record: &Record, verdict: &Verdict) -> Resul
     writing.put(Table::Verdicts, &plan, verdict.kind.as_str().as_bytes())?;
     for scope in [None, Some(&verdict.scope)] {
         let key = wire::knowledge::learned_key(&verdict.playbook, &verdict.cause, scope);
-        let known = match writing.get(Table::Learned, &key)? {
-            Some(row) => wire::knowledge::decode_learned(&row)?.effectiveness,
-            None => {
-                writing.count_up(Ring::Learned)?;
-                Effectiveness::unknown(record.stored_at)
-            }
+        let known = if let Some(row) = writing.get(Table::Learned, &key)? {
+            wire::knowledge::decode_learned(&row)?.effectiveness
+        } else {
+            writing.count_up(Ring::Learned)?;
+            Effectiveness::unknown(record.stored_at)
         };
         let row = LearnedRow {
             playbook: verdict.playbook.to_string(),
@@ -221,7 +219,7 @@ fn shorten(writing: &mut Writing<'_>, incident: &[u8]) -> Result<u32, KnowledgeE
 
 /// Drops an incident, in as many pieces as it takes; its head goes last, so that what a crash leaves is found again.
 pub(super) fn forget(writing: &mut Writing<'_>, by_time: &[u8]) -> Result<(), KnowledgeError> {
-    let Some(incident) = Ring::Incidents.subject(by_time) else {
+    let Some(incident) = Ring::subject(by_time) else {
         return writing.delete(Table::ByTime, by_time);
     };
     let mut rows = rows_of(incident);

@@ -72,10 +72,9 @@ impl Ring {
     /// one for the others.
     pub(super) const fn max(self) -> u64 {
         match self {
-            Self::Incidents => 50_000,
+            Self::Incidents | Self::Changes => 50_000,
             Self::Violations => 300_000,
             Self::Reports => 100_000,
-            Self::Changes => 50_000,
             Self::Control => 10_000,
             // Twice what the fold keeps of each kind.
             Self::Learned => 40_000,
@@ -108,7 +107,7 @@ impl Ring {
     }
 
     /// What a key of the index by time leads to.
-    pub(super) fn subject(self, by_time: &[u8]) -> Option<&[u8]> {
+    pub(super) fn subject(by_time: &[u8]) -> Option<&[u8]> {
         by_time.get(PLACE_END..).filter(|subject| !subject.is_empty())
     }
 
@@ -198,7 +197,7 @@ fn too_old(store: &Store, ring: Ring, now: Timestamp) -> Result<usize, Knowledge
     // Nearly always the first one is young enough.
     for look in [1, DROPPED_AT_ONCE] {
         for (place, row) in store.scan(table, &range, look)?.records.into_iter().enumerate() {
-            let row = match (ring.index(), ring.subject(&row.key)) {
+            let row = match (ring.index(), Ring::subject(&row.key)) {
                 (None, _) => Some(row.value),
                 (Some(_), Some(subject)) => store.get(ring.table(), subject)?,
                 (Some(_), None) => None,
@@ -238,7 +237,7 @@ fn drop_first(writing: &mut Writing<'_>, ring: Ring, most: usize) -> Result<usiz
         }
         writing.make_room(3, row.key.len())?;
         if table == Table::ByTime
-            && let Some(subject) = ring.subject(&row.key)
+            && let Some(subject) = Ring::subject(&row.key)
         {
             writing.delete(ring.table(), subject)?;
         }
