@@ -132,6 +132,10 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
         for step in std::mem::take(&mut self.wiring.first_steps) {
             self.carry_out(self.wiring.clock.now(), step).await;
         }
+        if self.wiring.ledger.tail().await?.last_sequence == 0 {
+            // There is nothing to catch up with.
+            self.wiring.ready.send_replace(true);
+        }
         let configuration = self.wiring.configuration.borrow_and_update().clone();
         self.give(Input::Configuration(configuration)).await;
         let mut progress = tokio::time::interval(PROGRESS_EVERY);
@@ -167,6 +171,8 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
         stop: &CancellationToken,
     ) -> Result<Woken, RoleError> {
         let deadline = self.wake_at.map(|at| at.saturating_since(self.wiring.clock.now()));
+        // Who has not read the ledger cannot tell what is news.
+        let caught_up = *self.wiring.ready.borrow();
         let wiring = &mut self.wiring;
         tokio::select! {
             biased;
@@ -174,7 +180,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
             Some(input) = self.answers.next(), if !self.answers.is_empty() => Ok(Woken::Input(input)),
             records = wiring.feed.next_batch(TAKEN_AT_ONCE_MAX) => Ok(Woken::Records(records?)),
             work = next_work(wiring.work.as_mut()) => work.map(|(work, settler)| Woken::Work(work, settler)),
-            work = next_work(wiring.intake.as_mut()) => work.map(|(work, settler)| Woken::Work(work, settler)),
+            work = next_work(wiring.intake.as_mut()), if caught_up => work.map(|(work, settler)| Woken::Work(work, settler)),
             frames = next_frames(wiring.frames.as_mut()) => Ok(Woken::Frames(frames)),
             leases = next_change(wiring.leases.as_mut()) => Ok(Woken::Input(Input::Leases(leases))),
             configuration = next_change(Some(&mut wiring.configuration)) => {

@@ -25,8 +25,10 @@ const FIRING_MAX: usize = 50_000;
 pub(super) enum Recording {
     /// It is news.
     Record(Box<Violation>),
-    /// The ledger says so already, or there is nothing to resolve.
+    /// The ledger says so already.
     Nothing,
+    /// It ends something that has not begun: its beginning may still come.
+    NotBegun,
     /// Something about the same labels is under way to the ledger: again, when that is known.
     Later,
     /// It is not what we can take.
@@ -82,7 +84,8 @@ impl External {
         }
         let firing = self.firing.get(&found.labels);
         let recorded = match (found.phase, firing) {
-            (Phase::Firing, Some(_)) | (Phase::Resolved, None) => return Recording::Nothing,
+            (Phase::Firing, Some(_)) => return Recording::Nothing,
+            (Phase::Resolved, None) => return Recording::NotBegun,
             (Phase::Firing, None) if self.firing.len() >= FIRING_MAX => {
                 return Recording::Refuse(format!(
                     "{FIRING_MAX} violations from outside fire, more are not taken"
@@ -179,14 +182,16 @@ mod tests {
     fn recorded(recording: Recording) -> Arc<Violation> {
         match recording {
             Recording::Record(violation) => Arc::new(*violation),
-            Recording::Nothing | Recording::Later | Recording::Refuse(_) => panic!("{recording:?}"),
+            Recording::Nothing | Recording::NotBegun | Recording::Later | Recording::Refuse(_) => {
+                panic!("{recording:?}")
+            }
         }
     }
 
     #[test]
     fn an_episode_is_recorded_once_from_firing_to_resolved() {
         let (fold, mut external) = (Fold::default(), External::default());
-        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 1, 2)), Recording::Nothing);
+        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 1, 2)), Recording::NotBegun);
         let first = recorded(external.record("cell", &fold, found(Phase::Firing, 1, 2)));
         assert_eq!((first.rev, first.severity), (1, Severity::Critical));
         assert_eq!(first.rule.to_string(), "external/DiskFull");
@@ -197,7 +202,7 @@ mod tests {
         let last = recorded(external.record("cell", &fold, found(Phase::Resolved, 4, 9)));
         assert_eq!((last.episode, last.rev, last.since), (first.episode, 2, first.since));
         external.learn(&last);
-        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 4, 9)), Recording::Nothing);
+        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 4, 9)), Recording::NotBegun);
     }
 
     #[test]
@@ -215,7 +220,9 @@ mod tests {
         for (case, cause) in cases {
             match External::default().record("cell", &Fold::default(), case) {
                 Recording::Refuse(text) => assert!(text.contains(cause), "{text}"),
-                Recording::Record(_) | Recording::Nothing | Recording::Later => panic!("expected {cause}"),
+                Recording::Record(_) | Recording::Nothing | Recording::NotBegun | Recording::Later => {
+                    panic!("expected {cause}")
+                }
             }
         }
     }

@@ -60,6 +60,11 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const AHEAD_MAX: Duration = Duration::from_mins(10);
 /// How long a violation from outside waits for one about the same labels that is under way to the ledger.
 const INTAKE_AGAIN: Duration = Duration::from_millis(100);
+/// How often the end of something is looked at that nobody has told the beginning of.
+const EARLY_AGAIN: Duration = Duration::from_secs(1);
+/// How long: what a process had in hand when it was killed comes again behind what came later. A few acknowledgement
+/// waits.
+const EARLY_MAX: Duration = Duration::from_secs(30);
 
 /// The deciding core of the monitor role.
 #[derive(Debug)]
@@ -301,8 +306,8 @@ impl Monitor {
     fn take(&mut self, now: Timestamp, step: &mut Step, deliveries: Vec<Delivery>) {
         for Delivery { token, work, .. } in deliveries {
             match work {
-                Work::Intake { intake: Intake::Violation(found), .. } => {
-                    self.take_violation(now, step, token, *found);
+                Work::Intake { intake: Intake::Violation(found), stored_at, .. } => {
+                    self.take_violation(now, step, (token, stored_at), *found);
                 }
                 Work::Intake { intake: Intake::Change(change), .. } => {
                     self.evaluation.counters.intake_recorded += 1;
@@ -316,7 +321,13 @@ impl Monitor {
         }
     }
 
-    fn take_violation(&mut self, now: Timestamp, step: &mut Step, token: Token, found: Violation) {
+    fn take_violation(
+        &mut self,
+        now: Timestamp,
+        step: &mut Step,
+        (token, stored_at): (Token, Timestamp),
+        found: Violation,
+    ) {
         // A delivery that comes again while its first copy is under way waits with it.
         if self.outbox.holds(token) {
             return;
@@ -328,7 +339,10 @@ impl Monitor {
                 let topic = Topic::Violations(violation.severity);
                 self.publish(now, step, topic, vec![Entry::Violation(Arc::new(*violation))], &[token]);
             }
-            Recording::Nothing => {
+            Recording::NotBegun if now.saturating_since(stored_at) < EARLY_MAX => {
+                step.done.push((token, Done::Nak(EARLY_AGAIN)));
+            }
+            Recording::Nothing | Recording::NotBegun => {
                 counters.intake_repeated += 1;
                 self.outbox.ack(step, [token]);
             }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 pub use weather::{Calm, Hop, Weather};
 
+use super::live::ACK_WAIT;
 use crate::bus::memory::{Filter, MemoryLedger, Queue};
 use crate::engine::core::Unanswered;
 use crate::engine::{
@@ -24,8 +25,6 @@ use crate::model::{OutcomeResult, Timestamp};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deliveries taken from a shared queue at once, as in the live runner.
 const WORK_BATCH_MAX: usize = 256;
-/// Acknowledgement wait of shared queues, as in the live runner.
-const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Deliveries a shared queue may have unsettled, as in the live runner.
 const ACK_PENDING_MAX: usize = 4_096;
 
@@ -49,6 +48,8 @@ struct Member<'a> {
     queue: Option<Arc<str>>,
     takes_intake: Option<fn(&Intake) -> bool>,
     fed: u64,
+    /// Whether it has read the ledger since its start: nothing is taken from outside before, as in the live runner.
+    caught_up: bool,
     tokens: BTreeMap<Token, Source>,
     last_token: u64,
     waiting: BTreeSet<Ticket>,
@@ -145,6 +146,7 @@ impl<'a, W: Weather> World<'a, W> {
             queue,
             takes_intake,
             fed: 0,
+            caught_up: false,
             tokens: BTreeMap::new(),
             last_token: 0,
             waiting: BTreeSet::new(),
@@ -164,17 +166,6 @@ impl<'a, W: Weather> World<'a, W> {
     pub fn give(&mut self, at: Timestamp, member: MemberId, input: Input) {
         let start = self.members[member.0].start;
         self.schedule_outside(at, Event::Give(member, start, Box::new(input)));
-    }
-
-    /// Sends a member samples at a time: the weather is between them, and a process that is not there misses them.
-    pub fn send(&mut self, at: Timestamp, member: MemberId, input: &Input) {
-        let copies = 1 + usize::from(self.weather.is_repeated(Hop::Samples));
-        for _ in 0..copies {
-            if !self.weather.is_lost(Hop::Samples) {
-                let at = at + self.weather.delay(Hop::Samples);
-                self.give(at, member, input.clone());
-            }
-        }
     }
 
     /// Puts something into the intake at a time.
@@ -197,6 +188,7 @@ impl<'a, W: Weather> World<'a, W> {
         member.scheduled.clear();
         member.wake_at = None;
         member.fed = 0;
+        member.caught_up = false;
     }
 
     /// Starts a process anew.
@@ -314,6 +306,7 @@ impl<'a, W: Weather> World<'a, W> {
     fn feed(&mut self, id: MemberId) {
         let records = self.ledger.read_from(self.members[id.0].fed + 1);
         if records.is_empty() {
+            self.catch_up(id);
             return;
         }
         let taken = self.weather.take(records.len()).clamp(1, records.len());
@@ -324,6 +317,14 @@ impl<'a, W: Weather> World<'a, W> {
         self.hand(id, Input::Ledger(records));
         again.into_iter().for_each(|again| self.hand(id, Input::Ledger(again)));
         if more {
+            self.poll(id);
+        } else {
+            self.catch_up(id);
+        }
+    }
+
+    fn catch_up(&mut self, id: MemberId) {
+        if !std::mem::replace(&mut self.members[id.0].caught_up, true) {
             self.poll(id);
         }
     }
@@ -337,8 +338,8 @@ impl<'a, W: Weather> World<'a, W> {
                 deliveries.push(Delivery { token, delivered, work: Work::Record(record) });
             }
         }
-        if let (Some(queue), Some(takes)) = (self.intake_queues.get_mut(&id), self.members[id.0].takes_intake)
-        {
+        let takes = self.members[id.0].takes_intake.filter(|_| self.members[id.0].caught_up);
+        if let (Some(queue), Some(takes)) = (self.intake_queues.get_mut(&id), takes) {
             let intake = &self.intake;
             let at = |sequence: u64| intake.get(usize::try_from(sequence).ok()?.checked_sub(1)?);
             let matches = |sequence| at(sequence).is_some_and(|(_, intake)| takes(intake));
@@ -510,7 +511,8 @@ impl<'a, W: Weather> World<'a, W> {
             }
             let queue = self.members[id].queue.clone();
             let due = queue.and_then(|name| self.ledger.queue(&name)?.next_redelivery());
-            let due_intake = self.intake_queues.get(&MemberId(id)).and_then(Queue::next_redelivery);
+            let intake = self.intake_queues.get(&MemberId(id)).filter(|_| self.members[id].caught_up);
+            let due_intake = intake.and_then(Queue::next_redelivery);
             if let Some(due) = [due, due_intake].into_iter().flatten().min() {
                 self.look(MemberId(id), Poll::Work, due.max(self.now));
             }
