@@ -181,7 +181,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
             records = wiring.feed.next_batch(TAKEN_AT_ONCE_MAX) => Ok(Woken::Records(records?)),
             work = next_work(wiring.work.as_mut()) => work.map(|(work, settler)| Woken::Work(work, settler)),
             work = next_work(wiring.intake.as_mut()), if caught_up => work.map(|(work, settler)| Woken::Work(work, settler)),
-            frames = next_frames(wiring.frames.as_mut()) => Ok(Woken::Frames(frames)),
+            frames = next_frames(wiring.frames.as_mut()), if caught_up => Ok(Woken::Frames(frames)),
             leases = next_change(wiring.leases.as_mut()) => Ok(Woken::Input(Input::Leases(leases))),
             configuration = next_change(Some(&mut wiring.configuration)) => {
                 Ok(Woken::Input(Input::Configuration(configuration)))

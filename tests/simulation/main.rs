@@ -12,8 +12,8 @@
 
 mod invariants;
 mod oracle;
-mod sampled;
 mod saboteur;
+mod sampled;
 mod scripted;
 mod stage;
 mod storm;
@@ -23,7 +23,7 @@ use saboteur::Sabotage;
 /// Seeds of one run; the issue of a budget is a few minutes in a debug build on two cores.
 const SEEDS: u64 = 1_000;
 /// Seeds of the worlds with a real monitor: twenty-five seconds.
-const SEEDS_WITH_SAMPLES: u64 = 200;
+const SEEDS_WITH_SAMPLES: u64 = 150;
 /// Seeds within which each deliberate bug has to be found.
 const SEEDS_WITH_SABOTAGE: u64 = 300;
 
@@ -50,7 +50,10 @@ fn no_seed_loses_an_episode_that_the_samples_contain_or_tells_it_twice() {
     for seed in seeds(SEEDS_WITH_SAMPLES) {
         let sampled = sampled::run(seed);
         if let Err(broken) = oracle::check(&sampled).and_then(|()| invariants::check(&sampled.told)) {
-            panic!("seed {seed}: {broken}\nrun it alone with HOMEOSTAT_SEED={seed}\n{}", sampled.told.story());
+            panic!(
+                "seed {seed}: {broken}\nrun it alone with HOMEOSTAT_SEED={seed}\n{}",
+                sampled.told.story()
+            );
         }
         runs += sampled.runs.len();
         effects += sampled.told.effects.len();

@@ -42,12 +42,15 @@ pub(crate) fn check(sampled: &Sampled) -> Result<(), String> {
         }
         let run = sampled.runs.iter().position(|run| run.explains(fired));
         let Some(run) = run else {
-            return Err(format!("episode {episode} of {} since {} is not in the samples", fired.labels, fired.since));
+            return Err(format!(
+                "episode {episode} of {} since {} is not in the samples",
+                fired.labels, fired.since
+            ));
         };
         *found.entry((run, alert_of(&fired.labels))).or_default() += 1;
     }
     for (place, run) in sampled.runs.iter().enumerate() {
-        for (alert, wanted) in [(SERVICES[run.service].1, run.holds()), (PEAK, run.peaks())] {
+        for (alert, wanted) in [(SERVICES[run.service].1, run.holds()), (PEAK, Some(run.peaks()))] {
             let times = found.get(&(place, alert)).copied().unwrap_or(0);
             if times > 1 || wanted.is_some_and(|wanted| usize::from(wanted) != times) {
                 return Err(format!("{alert} fired {times} times in {run:?}"));
@@ -66,8 +69,8 @@ pub(crate) fn check(sampled: &Sampled) -> Result<(), String> {
 impl Run {
     fn explains(&self, fired: &Violation) -> bool {
         let (service, alert) = SERVICES[self.service];
-        let is_ours = fired.labels.get("service") == Some(service)
-            && [alert, PEAK].contains(&alert_of(&fired.labels));
+        let is_ours =
+            fired.labels.get("service") == Some(service) && [alert, PEAK].contains(&alert_of(&fired.labels));
         is_ours && (self.first..=self.last).contains(&fired.since)
     }
 
@@ -81,8 +84,8 @@ impl Run {
         }
     }
 
-    fn peaks(&self) -> Option<bool> {
-        Some(self.value > 8.0)
+    fn peaks(&self) -> bool {
+        self.value > 8.0
     }
 }
 

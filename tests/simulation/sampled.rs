@@ -21,7 +21,7 @@ use crate::saboteur::Sabotage;
 use crate::stage::{self, BEGIN, CALM, Effect, Stage, Told};
 
 /// How long the storm lasts: a few episodes for each service.
-const STORM: Duration = Duration::from_secs(60);
+const STORM: Duration = Duration::from_mins(1);
 /// How long samples come every second: the storm and what follows from it.
 const BUSY: Duration = Duration::from_secs(100);
 /// Without a checkpoint there is nothing to come back to: until the first one the monitor is spared.
@@ -151,7 +151,8 @@ fn target<'a>(effects: &Rc<RefCell<Vec<Effect>>>, load: &Rc<RefCell<Load>>, seed
     let load = Rc::clone(load);
     Box::new(move |at, act: &Act| {
         let ended = noted(at, act);
-        if let (OutcomeResult::Succeeded, ActionSpec::NatsPublish { body, .. }) = (ended.0, &act.action.spec) {
+        if let (OutcomeResult::Succeeded, ActionSpec::NatsPublish { body, .. }) = (ended.0, &act.action.spec)
+        {
             load.borrow_mut().relieve(body);
         }
         ended

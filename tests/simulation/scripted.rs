@@ -27,8 +27,7 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Told {
     let effects = Rc::new(RefCell::new(Vec::new()));
     let configuration = Arc::new(configuration());
     let monitor = Box::new(|_| Box::new(ScriptedMonitor::new()) as Box<dyn Core>);
-    let mut stage =
-        Stage::new(seed, target(Rc::clone(&effects), seed), monitor, &configuration, sabotage);
+    let mut stage = Stage::new(seed, target(Rc::clone(&effects), seed), monitor, &configuration, sabotage);
     let accepted = send_violations(&mut stage.world, &mut stage.random);
     while stage.now < BEGIN + STORM {
         let back = stage.pass();
@@ -45,10 +44,7 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Told {
 }
 
 /// Violations of a few kinds on a few services, some of them twice.
-fn send_violations(
-    world: &mut World<'_, Storm>,
-    random: &mut fastrand::Rng,
-) -> Vec<EpisodeId> {
+fn send_violations(world: &mut World<'_, Storm>, random: &mut fastrand::Rng) -> Vec<EpisodeId> {
     let mut accepted = Vec::new();
     for number in 0..random.u64(1..12) {
         let at = BEGIN + Duration::from_millis(random.u64(0..20_000));

@@ -113,7 +113,8 @@ impl<'a> Stage<'a> {
         self.world.run_until(self.now);
         self.leases.round(&mut self.world, &self.members, self.now, &mut self.random);
         let now = self.now;
-        let (back, dead) = std::mem::take(&mut self.dead).into_iter().partition(|(back_at, _)| *back_at <= now);
+        let (back, dead) =
+            std::mem::take(&mut self.dead).into_iter().partition(|(back_at, _)| *back_at <= now);
         self.dead = dead;
         let back: Vec<(Timestamp, MemberId)> = back;
         back.into_iter().map(|(_, member)| member).collect()
@@ -306,4 +307,3 @@ impl Leases {
         }
     }
 }
-

@@ -128,14 +128,14 @@ impl Episodes {
 
 impl Evaluation {
     /// Takes in what the ledger says of an episode.
-    pub(super) fn learn(&mut self, violation: &Arc<Violation>, stored_at: Timestamp) {
+    pub(super) fn learn(&mut self, producers: &Producers, violation: &Arc<Violation>, stored_at: Timestamp) {
         if self.episodes.learn(violation, stored_at) {
-            for rule in self.rules.iter().filter(|rule| rule.spec.name == violation.rule) {
-                let place = rule.state.violations.get(&violation.labels);
-                let live = place.and_then(|place| self.lives.get_mut(*place));
-                if let Some(live) = live.filter(|live| live.episode == violation.episode) {
-                    live.contradicted = Some(violation.at);
-                }
+            let same = self.rules.iter().filter(|rule| rule.spec.name == violation.rule);
+            let places = same.filter_map(|rule| rule.state.violations.get(&violation.labels).copied());
+            let is_it =
+                |place: &u32| self.lives.get(*place).is_some_and(|live| live.episode == violation.episode);
+            for place in places.filter(is_it).collect::<Vec<u32>>() {
+                self.contradict(producers, place, violation.at);
             }
         }
         if self.episodes.has_orphans() {
@@ -196,6 +196,7 @@ impl Evaluation {
         let Some(live) = self.lives.get_mut(place) else { return };
         let at = live.course.evaluated_at;
         if let Some(found) = self.episodes.claim(&orphan.rule, &orphan.labels, at) {
+            live.held_since = Some(live.course.since);
             live.course = Course::firing(found.since, found.rev, at, live.course.value);
             live.episode = found.episode;
         }

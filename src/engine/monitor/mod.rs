@@ -298,7 +298,12 @@ impl Monitor {
 
     fn learn(&mut self, record: &Record) {
         for violation in record.batch.entries.iter().filter_map(Entry::as_violation) {
-            self.evaluation.learn(violation, record.stored_at);
+            // What was recorded again after a restart says nothing of an episode that has gone on since.
+            let newest = self.fold.episodes.get(violation.episode).map(|known| known.violation.rev);
+            if newest.is_some_and(|newest| newest > violation.rev) {
+                continue;
+            }
+            self.evaluation.learn(&self.producers, violation, record.stored_at);
             self.external.learn(violation);
         }
     }

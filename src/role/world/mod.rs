@@ -50,6 +50,8 @@ struct Member<'a> {
     fed: u64,
     /// Whether it has read the ledger since its start: nothing is taken from outside before, as in the live runner.
     caught_up: bool,
+    /// Samples that wait for that.
+    held: Vec<Input>,
     tokens: BTreeMap<Token, Source>,
     last_token: u64,
     waiting: BTreeSet<Ticket>,
@@ -147,6 +149,7 @@ impl<'a, W: Weather> World<'a, W> {
             takes_intake,
             fed: 0,
             caught_up: false,
+            held: Vec::new(),
             tokens: BTreeMap::new(),
             last_token: 0,
             waiting: BTreeSet::new(),
@@ -189,6 +192,7 @@ impl<'a, W: Weather> World<'a, W> {
         member.wake_at = None;
         member.fed = 0;
         member.caught_up = false;
+        member.held.clear();
     }
 
     /// Starts a process anew.
@@ -248,7 +252,10 @@ impl<'a, W: Weather> World<'a, W> {
         match event {
             Event::Give(member, start, input) => {
                 // Outside does not know that a process was started anew; an answer is for the one that asked.
-                if self.is_start(member, start) || matches!(*input, Input::Frame(_) | Input::Table(_)) {
+                let is_sample = matches!(*input, Input::Frame(_) | Input::Table(_));
+                if is_sample && self.lives(member) && !self.members[member.0].caught_up {
+                    self.members[member.0].held.push(*input);
+                } else if is_sample || self.is_start(member, start) {
                     self.hand(member, *input);
                 }
             }
@@ -325,6 +332,8 @@ impl<'a, W: Weather> World<'a, W> {
 
     fn catch_up(&mut self, id: MemberId) {
         if !std::mem::replace(&mut self.members[id.0].caught_up, true) {
+            let held = std::mem::take(&mut self.members[id.0].held);
+            held.into_iter().for_each(|input| self.hand(id, input));
             self.poll(id);
         }
     }
