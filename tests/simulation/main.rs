@@ -23,7 +23,7 @@ use saboteur::Sabotage;
 /// Seeds of one run; the issue of a budget is a few minutes in a debug build on two cores.
 const SEEDS: u64 = 1_000;
 /// Seeds of the worlds with a real monitor: twenty-five seconds.
-const SEEDS_WITH_SAMPLES: u64 = 150;
+const SEEDS_WITH_SAMPLES: u64 = 200;
 /// Seeds within which each deliberate bug has to be found.
 const SEEDS_WITH_SABOTAGE: u64 = 300;
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use homeostat::bus::memory::Precedence;
 use homeostat::engine::analyze::Analyzer;
 use homeostat::engine::execute::{Executor, SHARDS};
 use homeostat::engine::plan::Planner;
@@ -93,6 +94,8 @@ impl<'a> Stage<'a> {
     ) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
         let mut world = World::new(BEGIN, Storm::new(seed), target);
+        // One server, or three of them.
+        world.answer_by(if random.bool() { Precedence::Id } else { Precedence::Condition });
         let intake: fn(&Intake) -> bool = |intake| matches!(intake, Intake::Violation(_));
         let mut members = vec![(world.join(None, Some(intake), monitor), Role::Monitor)];
         members.extend(join_deciders(&mut world, configuration, sabotage, seed));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadlines::{JOIN_WAIT, event_time};
-use super::evaluation::Evaluation;
+use super::evaluation::{Evaluation, just_before};
 use super::intake::EXTERNAL_GROUP;
-use super::live::earliest;
+use super::live::{Source, earliest};
 use super::phases::{Course, Stage};
 use super::producers::{ProducerId, Producers};
 use crate::model::{EpisodeId, Labels, Phase, RuleName, Timestamp, Violation};
@@ -106,6 +106,14 @@ impl Episodes {
         Some(found)
     }
 
+    /// The firing episode of a rule and labels that nobody has found again.
+    fn orphan(&self, rule: &RuleName, labels: &Labels) -> Option<&Arc<Violation>> {
+        if self.orphans.is_empty() {
+            return None;
+        }
+        self.orphans.get(&(rule.clone(), labels.clone())).map(|orphan| &orphan.violation)
+    }
+
     /// An episode of a checkpoint.
     pub(super) fn restore(&mut self, episode: EpisodeId, rev: u32) {
         self.ours.insert(episode, Decided { rev, is_over: false });
@@ -190,6 +198,33 @@ impl Evaluation {
             self.episodes.decided(&resolved);
             self.drafts.violations.push(resolved);
         }
+    }
+
+    /// Ends an episode of the ledger whose series has had a sample since with which the rule did not hold: what begins at
+    /// `at` is another one.
+    pub(super) fn end_what_did_not_hold(
+        &mut self,
+        rule: u32,
+        labels: &Labels,
+        source: Source,
+        at: Timestamp,
+    ) {
+        let (Source::Series(place), Some(known)) = (source, self.rules.get(rule as usize)) else { return };
+        let Some(orphan) = self.episodes.orphan(&known.spec.name, labels) else { return };
+        if !known.timing.keep_firing.is_zero() {
+            return;
+        }
+        let id = self.index.entries[place as usize].id;
+        let last = self.store.samples(id, orphan.at, just_before(at)).last().map(|(at, _)| *at);
+        let Some(over_at) = last.filter(|last| self.value_of(rule, place, *last).is_none()) else { return };
+        let resolved = Violation {
+            rev: orphan.rev + 1,
+            phase: Phase::Resolved,
+            at: over_at,
+            ..Violation::clone(orphan)
+        };
+        self.episodes.decided(&resolved);
+        self.drafts.violations.push(resolved);
     }
 
     fn adopt(&mut self, place: u32, orphan: &Violation) {

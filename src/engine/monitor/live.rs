@@ -120,6 +120,8 @@ impl Evaluation {
             };
         }
         let (mut course, mut turn) = Course::begin(at, value, known.timing);
+        self.end_what_did_not_hold(rule, &labels, beginning.source, at);
+        let known = &self.rules[rule as usize];
         let mut episode = episode_of(&self.cell, &known.spec.name, &labels, at);
         let mut held_since = None;
         if let Some(found) = self.episodes.claim(&known.spec.name, &labels, at) {

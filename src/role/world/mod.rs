@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use weather::{Calm, Hop, Weather};
 
 use super::live::ACK_WAIT;
-use crate::bus::memory::{Filter, MemoryLedger, Queue};
+use crate::bus::memory::{Filter, MemoryLedger, Precedence, Queue};
 use crate::engine::core::Unanswered;
 use crate::engine::{
     Act, Acted, Ask, Core, Delivery, Done, Emit, Input, Intake, Lease, Published, Step, Ticket, Token, Work,
@@ -158,6 +158,11 @@ impl<'a, W: Weather> World<'a, W> {
         });
         self.poll(id);
         id
+    }
+
+    /// Lets the ledger answer as that server does.
+    pub fn answer_by(&mut self, precedence: Precedence) {
+        self.ledger.answer_by(precedence);
     }
 
     /// Sets a member's clock off.

@@ -156,3 +156,22 @@ fn a_revision_that_is_recorded_again_does_not_bring_back_what_is_over() {
     world.scrape(secs(31.0), &[("load", 9.0)]);
     assert_eq!(world.story()[3..], ["30 s High{} firing since 20 = 9"]);
 }
+
+#[test]
+fn without_a_checkpoint_an_episode_is_not_taken_up_again_after_a_sample_that_ended_it() {
+    let mut world = World::new(rules());
+    world.scrape(secs(1.0), &[("load", 7.0)]);
+    world.scrape(secs(11.0), &[("load", 8.0)]);
+    let mut world = world.restart(rules(), None);
+    for (at, value) in [(20.0, 1.0), (30.0, 9.0), (40.0, 9.0)] {
+        world.scrape(secs(at), &[("load", value)]);
+    }
+    assert_eq!(
+        world.story(),
+        [
+            "11 s High{} firing since 1 = 8",
+            "20 s High{} resolved since 1 = 8",
+            "40 s High{} firing since 30 = 9"
+        ]
+    );
+}
