@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::deadlines::{JOIN_WAIT, event_time};
 use super::evaluation::{Evaluation, just_before};
 use super::intake::EXTERNAL_GROUP;
-use super::live::{Source, earliest};
+use super::live::{Live, Source, earliest};
 use super::phases::{Course, Stage};
 use super::producers::{ProducerId, Producers};
 use crate::model::{EpisodeId, Labels, Phase, RuleName, Timestamp, Violation};
@@ -174,17 +174,20 @@ impl Evaluation {
                 self.orphans_at = earliest(self.orphans_at, Some(now + ORPHAN_PATIENCE));
                 continue;
             }
-            if let Some((place, _)) = found.filter(|(_, live)| live.course.stage == Stage::Pending) {
+            let found = found.filter(|(_, live)| live.course.stage == Stage::Pending);
+            let over_at = found.and_then(|(_, live)| self.over_at(orphan, live));
+            if let Some((place, _)) = found.filter(|_| over_at.is_none()) {
                 found_again.push((place, Arc::clone(orphan)));
                 continue;
             }
             let window = known().map(|rule| rule.window).max();
             let complete_at = since + window.map_or(ORPHAN_PATIENCE, |window| window + JOIN_WAIT);
+            let complete_at = if over_at.is_some() { since } else { complete_at };
             // After a checkpoint the ledger is ahead of the samples.
             let known_at = complete_at.max(*stored_at + ORPHAN_PATIENCE);
             let is_known = known_at <= now && (self.heard || window.is_none());
             if is_known && self.is_configured {
-                over.push(Arc::clone(orphan));
+                over.push((Arc::clone(orphan), over_at));
             } else if known_at > now {
                 self.orphans_at = earliest(self.orphans_at, Some(known_at));
             }
@@ -192,8 +195,8 @@ impl Evaluation {
         for (place, orphan) in found_again {
             self.adopt(place, &orphan);
         }
-        for orphan in over {
-            let at = event_time(producers, ProducerId::NOBODY, now).max(orphan.at);
+        for (orphan, over_at) in over {
+            let at = over_at.unwrap_or_else(|| event_time(producers, ProducerId::NOBODY, now)).max(orphan.at);
             let resolved = Violation { rev: orphan.rev + 1, phase: Phase::Resolved, at, ..(*orphan).clone() };
             self.episodes.decided(&resolved);
             self.drafts.violations.push(resolved);
@@ -209,14 +212,9 @@ impl Evaluation {
         source: Source,
         at: Timestamp,
     ) {
-        let (Source::Series(place), Some(known)) = (source, self.rules.get(rule as usize)) else { return };
+        let Some(known) = self.rules.get(rule as usize) else { return };
         let Some(orphan) = self.episodes.orphan(&known.spec.name, labels) else { return };
-        if !known.timing.keep_firing.is_zero() {
-            return;
-        }
-        let id = self.index.entries[place as usize].id;
-        let last = self.store.samples(id, orphan.at, just_before(at)).last().map(|(at, _)| *at);
-        let Some(over_at) = last.filter(|last| self.value_of(rule, place, *last).is_none()) else { return };
+        let Some(over_at) = self.not_held_at(rule, source, (orphan.at, at)) else { return };
         let resolved = Violation {
             rev: orphan.rev + 1,
             phase: Phase::Resolved,
@@ -225,6 +223,27 @@ impl Evaluation {
         };
         self.episodes.decided(&resolved);
         self.drafts.violations.push(resolved);
+    }
+
+    /// When an episode of the ledger was over, going by the samples before a violation that could be taken for it.
+    fn over_at(&self, orphan: &Violation, live: &Live) -> Option<Timestamp> {
+        self.not_held_at(live.rule, live.source, (orphan.at, live.course.since))
+    }
+
+    /// The last sample of a violation's series between two times, where the rule did not hold with it.
+    fn not_held_at(
+        &self,
+        rule: u32,
+        source: Source,
+        (after, before): (Timestamp, Timestamp),
+    ) -> Option<Timestamp> {
+        let Source::Series(place) = source else { return None };
+        if !self.rules.get(rule as usize)?.timing.keep_firing.is_zero() {
+            return None;
+        }
+        let id = self.index.entries.get(place as usize)?.id;
+        let (last, _) = self.store.samples(id, after, just_before(before)).last()?;
+        self.value_of(rule, place, *last).is_none().then_some(*last)
     }
 
     fn adopt(&mut self, place: u32, orphan: &Violation) {

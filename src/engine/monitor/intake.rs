@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::Monitor;
 use crate::engine::fold::Fold;
-use crate::model::{EpisodeId, Labels, Phase, RuleName, Severity, Violation};
+use crate::engine::{Delivery, Done, Intake, Step, Token, Work};
+use crate::model::{Entry, EpisodeId, Labels, Phase, RuleName, Severity, Timestamp, Topic, Violation};
 
 /// The group that violations from outside are told under: no rule group may have this name.
 pub const EXTERNAL_GROUP: &str = "external";
@@ -19,6 +22,14 @@ const ANNOTATION_BYTES_MAX: usize = 2_048;
 
 /// Violations from outside that fire at once: five monitoring systems at the limit of one rule of ours.
 const FIRING_MAX: usize = 50_000;
+
+/// How long a violation from outside waits for one about the same labels that is under way to the ledger.
+const INTAKE_AGAIN: Duration = Duration::from_millis(100);
+/// How often the end of something is looked at that nobody has told the beginning of.
+const EARLY_AGAIN: Duration = Duration::from_secs(1);
+/// How long: what a process had in hand when it was killed comes again behind what came later. A few acknowledgement
+/// waits.
+const EARLY_MAX: Duration = Duration::from_secs(30);
 
 /// What is to become of a violation from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,13 +132,62 @@ impl External {
     }
 }
 
+impl Monitor {
+    /// Takes what somebody else has found or done.
+    pub(super) fn take(&mut self, now: Timestamp, step: &mut Step, deliveries: Vec<Delivery>) {
+        for Delivery { token, work, .. } in deliveries {
+            match work {
+                Work::Intake { intake: Intake::Violation(found), stored_at, .. } => {
+                    self.take_violation(now, step, (token, stored_at), *found);
+                }
+                Work::Intake { intake: Intake::Change(change), .. } => {
+                    self.evaluation.counters.intake_recorded += 1;
+                    let entries = vec![Entry::Change(Arc::new(change))];
+                    self.publish(now, step, Topic::Changes, entries, &[token]);
+                }
+                Work::Intake { intake: Intake::Operator { .. }, .. } | Work::Record(_) => {
+                    step.done.push((token, Done::Dead("not for the monitor".into())));
+                }
+            }
+        }
+    }
+
+    fn take_violation(
+        &mut self,
+        now: Timestamp,
+        step: &mut Step,
+        (token, stored_at): (Token, Timestamp),
+        found: Violation,
+    ) {
+        // A delivery that comes again while its first copy is under way waits with it.
+        if self.outbox.holds(token) {
+            return;
+        }
+        let counters = &mut self.evaluation.counters;
+        match self.external.record(&self.evaluation.cell, &self.fold, found) {
+            Recording::Record(violation) => {
+                counters.intake_recorded += 1;
+                let topic = Topic::Violations(violation.severity);
+                self.publish(now, step, topic, vec![Entry::Violation(Arc::new(*violation))], &[token]);
+            }
+            Recording::NotBegun if now.saturating_since(stored_at) < EARLY_MAX => {
+                step.done.push((token, Done::Nak(EARLY_AGAIN)));
+            }
+            Recording::Nothing | Recording::NotBegun => {
+                counters.intake_repeated += 1;
+                self.outbox.ack(step, [token]);
+            }
+            Recording::Later => step.done.push((token, Done::Nak(INTAKE_AGAIN))),
+            Recording::Refuse(cause) => {
+                counters.intake_refused += 1;
+                step.done.push((token, Done::Dead(cause.into())));
+            }
+        }
+    }
+}
+
 /// The id of a rule's episode.
-pub(super) fn episode_of(
-    cell: &str,
-    rule: &RuleName,
-    labels: &Labels,
-    since: crate::model::Timestamp,
-) -> EpisodeId {
+pub(super) fn episode_of(cell: &str, rule: &RuleName, labels: &Labels, since: Timestamp) -> EpisodeId {
     EpisodeId::of(&[&cell, &rule.group.as_ref(), &rule.alert.as_ref(), labels, &since])
 }
 
@@ -158,10 +218,7 @@ fn normalised(mut found: Violation) -> Result<Violation, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::model::Timestamp;
 
     fn found(phase: Phase, since: i64, at: i64) -> Violation {
         Violation {

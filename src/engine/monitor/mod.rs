@@ -42,12 +42,12 @@ pub use snapshot::{
 pub use tables::WaitingFrame;
 
 use super::outbox::{Answer, Decision, Outbox};
-use super::{Configuration, Core, Delivery, Done, Input, Intake, Published, Step, Ticket, Token, Work};
+use super::{Configuration, Core, Input, Published, Step, Ticket, Token};
 use crate::engine::fold::Fold;
-use crate::model::{Entry, Frame, Reason, Record, Role, SeriesTable, Timestamp, Topic, Violation};
+use crate::model::{Entry, Frame, Reason, Record, Role, SeriesTable, Timestamp, Topic};
 use deadlines::Target;
 use evaluation::{Arrived, Evaluation};
-use intake::{External, Recording};
+use intake::External;
 use joins::Reader;
 use producers::{Arrival, ProducerId, Producers};
 use tables::Tables;
@@ -58,14 +58,6 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// Samples from further ahead are refused: one clock set to another century must not carry the time of its series there,
 /// from where it does not come back. Prometheus' own bound.
 const AHEAD_MAX: Duration = Duration::from_mins(10);
-/// How long a violation from outside waits for one about the same labels that is under way to the ledger.
-const INTAKE_AGAIN: Duration = Duration::from_millis(100);
-/// How often the end of something is looked at that nobody has told the beginning of.
-const EARLY_AGAIN: Duration = Duration::from_secs(1);
-/// How long: what a process had in hand when it was killed comes again behind what came later. A few acknowledgement
-/// waits.
-const EARLY_MAX: Duration = Duration::from_secs(30);
-
 /// The deciding core of the monitor role.
 #[derive(Debug)]
 pub struct Monitor {
@@ -305,57 +297,6 @@ impl Monitor {
             }
             self.evaluation.learn(&self.producers, violation, record.stored_at);
             self.external.learn(violation);
-        }
-    }
-
-    fn take(&mut self, now: Timestamp, step: &mut Step, deliveries: Vec<Delivery>) {
-        for Delivery { token, work, .. } in deliveries {
-            match work {
-                Work::Intake { intake: Intake::Violation(found), stored_at, .. } => {
-                    self.take_violation(now, step, (token, stored_at), *found);
-                }
-                Work::Intake { intake: Intake::Change(change), .. } => {
-                    self.evaluation.counters.intake_recorded += 1;
-                    let entries = vec![Entry::Change(Arc::new(change))];
-                    self.publish(now, step, Topic::Changes, entries, &[token]);
-                }
-                Work::Intake { intake: Intake::Operator { .. }, .. } | Work::Record(_) => {
-                    step.done.push((token, Done::Dead("not for the monitor".into())));
-                }
-            }
-        }
-    }
-
-    fn take_violation(
-        &mut self,
-        now: Timestamp,
-        step: &mut Step,
-        (token, stored_at): (Token, Timestamp),
-        found: Violation,
-    ) {
-        // A delivery that comes again while its first copy is under way waits with it.
-        if self.outbox.holds(token) {
-            return;
-        }
-        let counters = &mut self.evaluation.counters;
-        match self.external.record(&self.evaluation.cell, &self.fold, found) {
-            Recording::Record(violation) => {
-                counters.intake_recorded += 1;
-                let topic = Topic::Violations(violation.severity);
-                self.publish(now, step, topic, vec![Entry::Violation(Arc::new(*violation))], &[token]);
-            }
-            Recording::NotBegun if now.saturating_since(stored_at) < EARLY_MAX => {
-                step.done.push((token, Done::Nak(EARLY_AGAIN)));
-            }
-            Recording::Nothing | Recording::NotBegun => {
-                counters.intake_repeated += 1;
-                self.outbox.ack(step, [token]);
-            }
-            Recording::Later => step.done.push((token, Done::Nak(INTAKE_AGAIN))),
-            Recording::Refuse(cause) => {
-                counters.intake_refused += 1;
-                step.done.push((token, Done::Dead(cause.into())));
-            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! are late, lost, doubled and out of order, processes die and come back. The cores are the ones of production, and so
 //! is the order of each step: decide, publish, settle last.
 
+mod member;
 mod weather;
 
 use std::cmp::Reverse;
@@ -11,14 +12,15 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use member::MemberId;
 pub use weather::{Calm, Hop, Weather};
+
+use member::{Event, Member, Place, Poll, Source, local};
 
 use super::live::ACK_WAIT;
 use crate::bus::memory::{Filter, MemoryLedger, Precedence, Queue};
 use crate::engine::core::Unanswered;
-use crate::engine::{
-    Act, Acted, Ask, Core, Delivery, Done, Emit, Input, Intake, Lease, Published, Step, Ticket, Token, Work,
-};
+use crate::engine::{Act, Acted, Ask, Core, Delivery, Done, Input, Intake, Lease, Published, Step, Work};
 use crate::model::{OutcomeResult, Timestamp};
 
 /// After it a request without an answer has timed out, as in the live runner.
@@ -28,69 +30,11 @@ const WORK_BATCH_MAX: usize = 256;
 /// Deliveries a shared queue may have unsettled, as in the live runner.
 const ACK_PENDING_MAX: usize = 4_096;
 
-/// A process of a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MemberId(usize);
-
 /// Makes the core of a member, anew with each start; the number counts its starts.
 pub type MakeCore<'a> = Box<dyn Fn(u64) -> Box<dyn Core + 'a> + 'a>;
 
 /// What the managed resource does when it is called: how the attempt ended, and what it said.
 pub type Target<'a> = Box<dyn FnMut(Timestamp, &Act) -> (OutcomeResult, Arc<str>) + 'a>;
-
-struct Member<'a> {
-    make: MakeCore<'a>,
-    core: Option<Box<dyn Core + 'a>>,
-    /// Counts the starts; what was meant for an earlier one does not reach this one.
-    start: u64,
-    /// How far its clock is off, in milliseconds.
-    skew_millis: i64,
-    queue: Option<Arc<str>>,
-    takes_intake: Option<fn(&Intake) -> bool>,
-    fed: u64,
-    /// Whether it has read the ledger since its start: nothing is taken from outside before, as in the live runner.
-    caught_up: bool,
-    /// Samples that wait for that.
-    held: Vec<Input>,
-    tokens: BTreeMap<Token, Source>,
-    last_token: u64,
-    waiting: BTreeSet<Ticket>,
-    wake_at: Option<Timestamp>,
-    /// When it looks next, and at what.
-    scheduled: BTreeMap<Poll, Timestamp>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
-    Ledger(u64),
-    Intake(u64),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Poll {
-    Feed,
-    Work,
-}
-
-enum Event {
-    /// From outside, or an answer: for the core as it is.
-    Give(MemberId, u64, Box<Input>),
-    Poll(MemberId, u64, Poll),
-    Wake(MemberId, u64),
-    Arrive(MemberId, u64, Box<Emit>, bool),
-    Answer(MemberId, u64, Ticket, Published),
-    Settle(MemberId, Source, Done),
-    Call(MemberId, u64, Box<Act>),
-    Intake(Box<Intake>),
-}
-
-/// Outside comes before inside at the same instant: what arrives together is decided on together.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    at: Timestamp,
-    inside: bool,
-    order: u64,
-}
 
 /// See the module.
 pub struct World<'a, W> {
@@ -550,16 +494,4 @@ impl<'a, W: Weather> World<'a, W> {
         self.places.push(Reverse((place, self.scheduled)));
         self.scheduled += 1;
     }
-}
-
-impl Member<'_> {
-    fn token(&mut self, source: Source) -> Token {
-        self.last_token += 1;
-        self.tokens.insert(Token(self.last_token), source);
-        Token(self.last_token)
-    }
-}
-
-fn local(at: Timestamp, skew_millis: i64) -> Timestamp {
-    Timestamp::from_millis(at.as_millis().saturating_add(skew_millis))
 }
