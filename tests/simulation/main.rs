@@ -25,7 +25,7 @@ const SEEDS: u64 = 1_000;
 /// Seeds of the worlds with a real monitor: twenty-five seconds.
 const SEEDS_WITH_SAMPLES: u64 = 200;
 /// Seeds within which each deliberate bug has to be found.
-const SEEDS_WITH_SABOTAGE: u64 = 300;
+const SEEDS_WITH_SABOTAGE: u64 = 1_000;
 
 #[test]
 fn no_seed_loses_a_violation_repeats_an_effect_exceeds_a_budget_or_splits_an_incident() {

@@ -95,7 +95,8 @@ impl<'a> Stage<'a> {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
         let mut world = World::new(BEGIN, Storm::new(seed), target);
         // One server, or three of them.
-        world.answer_by(if random.bool() { Precedence::Id } else { Precedence::Condition });
+        let is_replicated = random.bool() || sabotage != Sabotage::None;
+        world.answer_by(if is_replicated { Precedence::Id } else { Precedence::Condition });
         let intake: fn(&Intake) -> bool = |intake| matches!(intake, Intake::Violation(_));
         let mut members = vec![(world.join(None, Some(intake), monitor), Role::Monitor)];
         members.extend(join_deciders(&mut world, configuration, sabotage, seed));

@@ -96,6 +96,8 @@ impl External {
         let firing = self.firing.get(&found.labels);
         let recorded = match (found.phase, firing) {
             (Phase::Firing, Some(_)) => return Recording::Nothing,
+            // The end of an earlier episode that nobody has told the beginning of is not the end of this one.
+            (Phase::Resolved, Some(known)) if found.at < known.since => return Recording::Nothing,
             (Phase::Resolved, None) => return Recording::NotBegun,
             (Phase::Firing, None) if self.firing.len() >= FIRING_MAX => {
                 return Recording::Refuse(format!(
@@ -256,6 +258,7 @@ mod tests {
         assert_eq!(external.record("cell", &fold, found(Phase::Firing, 1, 3)), Recording::Later);
         external.learn(&first);
         assert_eq!(external.record("cell", &fold, found(Phase::Firing, 9, 9)), Recording::Nothing);
+        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 0, 0)), Recording::Nothing);
         let last = recorded(external.record("cell", &fold, found(Phase::Resolved, 4, 9)));
         assert_eq!((last.episode, last.rev, last.since), (first.episode, 2, first.since));
         external.learn(&last);
