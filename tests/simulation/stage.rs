@@ -95,6 +95,10 @@ impl<'a> Stage<'a> {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
         let mut world = World::new(BEGIN, Storm::new(seed), target);
         // One server, or three of them.
+        if sabotage != Sabotage::None {
+            // The worst weather there is, and the server that says `duplicate`: here a bug shows if it shows at all.
+            world.weather().force = 1.0;
+        }
         let is_replicated = random.bool() || sabotage != Sabotage::None;
         world.answer_by(if is_replicated { Precedence::Id } else { Precedence::Condition });
         let intake: fn(&Intake) -> bool = |intake| matches!(intake, Intake::Violation(_));
