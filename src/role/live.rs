@@ -243,7 +243,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     async fn take_work(&mut self, deliveries: Vec<bus::Delivery>, settler: &Settler) {
         let mut work = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            match decoding::work(&self.wiring.subjects, self.wiring.role, &delivery.stored) {
+            match decoding::work(&self.wiring.subjects, self.wiring.role, &delivery) {
                 Decoded::Value(Some(decoded)) => {
                     self.last_token += 1;
                     let token = Token(self.last_token);
