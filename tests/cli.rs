@@ -269,8 +269,7 @@ fn the_command_line_wins_over_the_environment() {
 #[test]
 fn a_reader_that_goes_away_stops_what_prints_without_a_panic() {
     for arguments in [&["completions", "bash"][..], &["schema", "playbook"], &["--help"]] {
-        let mut child =
-            homeostat(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = homeostat(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let ended = child.wait_with_output().unwrap();
         let err = String::from_utf8(ended.stderr).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::bench;
 use super::output::Format;
 use crate::ingest;
 use crate::model::Timestamp;
@@ -117,7 +118,7 @@ pub(super) enum Command {
     Resume(Operator),
     /// Measure
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(bench::Bench),
     /// Print a shell's completions
     Completions {
         /// Which shell
@@ -413,67 +414,6 @@ pub(super) struct Halt {
     /// Why, for those who read it later
     #[arg(long, value_name = "TEXT", default_value = "no reason given")]
     pub(super) reason: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Bench {
-    /// Time whole cycles in one process, without a server: samples in, would-be actions out
-    Cycle {
-        /// Cycles of one violation; of a thousand violations a hundredth of it
-        #[arg(long, value_name = "N", default_value_t = 2_000)]
-        rounds: u32,
-    },
-    /// Time the way from a sample that breaches to the effect that answers it, on a private server
-    Loop(BenchLoop),
-    /// Count the samples that one monitor takes in for each second of its CPU time, from a private server
-    Ingest(BenchIngest),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchLoop {
-    /// Measure the same way with empty handlers too, in the same run
-    #[arg(long)]
-    pub(super) floor: bool,
-    /// When the server forces its files to disk
-    #[arg(long, value_enum, default_value = "default")]
-    pub(super) sync: SyncWord,
-    /// Violations that begin in each second beside, and as many that end
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) load: u32,
-    /// Samples that breach, one after the other
-    #[arg(long, value_name = "N", default_value_t = 600)]
-    pub(super) rounds: u32,
-    #[command(flatten)]
-    pub(super) place: BenchPlace,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchIngest {
-    /// How long to measure
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
-    pub(super) seconds: f64,
-    #[command(flatten)]
-    pub(super) place: BenchPlace,
-}
-
-/// Where a measurement has its server.
-#[derive(Debug, Args)]
-pub(super) struct BenchPlace {
-    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
-    #[arg(long, value_name = "FILE")]
-    pub(super) nats_server: Option<PathBuf>,
-    /// Where to put the server's and the roles' files [default: a temporary folder, removed at the end]
-    #[arg(long, value_name = "DIR")]
-    pub(super) data: Option<PathBuf>,
-}
-
-/// When a server forces its files to disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum SyncWord {
-    /// Every two minutes.
-    Default,
-    /// Before each acknowledgement.
-    Always,
 }
 
 fn input_format(text: &str) -> Result<ingest::Format, String> {

@@ -103,7 +103,11 @@ async fn import(
         crate::role::knowledge::Knowledge::open(&data.join("knowledge"), created).map_err(outside)?;
     let copied = knowledge.store().import(&mut input).map_err(outside)?;
     let told = json!({ "records": copied.records, "applied": copied.applied });
-    done(context, &format!("{} records read, as of ledger sequence {}", copied.records, copied.applied), &told)
+    done(
+        context,
+        &format!("{} records read, as of ledger sequence {}", copied.records, copied.applied),
+        &told,
+    )
 }
 
 /// What was done: a sentence for people, its figures for programs.

@@ -2,7 +2,9 @@
 
 use super::exit::{Failure, outside, usage};
 use super::{Context, args};
-use crate::bus::nats::{self, Auth, Connection, ContextError, ContextFiles, Ledger, Purpose, Settings, Topology};
+use crate::bus::nats::{
+    self, Auth, Connection, ContextError, ContextFiles, Ledger, Purpose, Settings, Topology,
+};
 use crate::wire::Subjects;
 
 /// Where a server is, when nothing says where.

@@ -81,9 +81,9 @@ fn run(command: Command, context: &Context) -> Outcome {
         }
         Command::Schema { kind } => print_schema(kind),
         Command::DemoWorker { arguments } => demo::worker(arguments),
-        Command::Bench(args::Bench::Cycle { rounds }) => bench::cycle(rounds, context),
-        Command::Bench(args::Bench::Loop(args)) => block_on(bench::closed_loop(args, context)),
-        Command::Bench(args::Bench::Ingest(args)) => block_on(bench::ingest(args, context)),
+        Command::Bench(bench::Bench::Cycle { rounds }) => bench::cycle(rounds, context),
+        Command::Bench(bench::Bench::Loop(args)) => block_on(bench::closed_loop(args, context)),
+        Command::Bench(bench::Bench::Ingest(args)) => block_on(bench::ingest(args, context)),
         Command::Dev(args) => block_on(run::dev(args, context)),
         Command::Demo(args) => block_on(demo::demo(args, context)),
         Command::Run(args) => block_on(run::run(args, context)),

@@ -94,8 +94,7 @@ fn read(mut input: Input, out: &mpsc::Sender<Read>, bar: &ProgressBar) -> Result
         scrape.push(sample);
     }
     // Nobody listens any more where publishing was stopped.
-    let _ = out
-        .blocking_send(Read::End { refused: input.refused(), is_cut_short: input.is_cut_short() });
+    let _ = out.blocking_send(Read::End { refused: input.refused(), is_cut_short: input.is_cut_short() });
     Ok(())
 }
 

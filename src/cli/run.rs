@@ -66,8 +66,7 @@ pub(super) async fn dev(args: args::Dev, context: &Context) -> Outcome {
 }
 
 async fn dev_in(folder: &Path, args: args::Dev, context: &Context) -> Outcome {
-    let options =
-        server_options(args.nats_server, &folder.join("nats"), SyncInterval::Default, context)?;
+    let options = server_options(args.nats_server, &folder.join("nats"), SyncInterval::Default, context)?;
     let mut server = PrivateServer::start_at(options, args.port).await.map_err(outside)?;
     let url = server.url();
     say(format_args!("nats-server on {url}"));

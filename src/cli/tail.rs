@@ -58,14 +58,16 @@ pub(super) async fn tail(args: args::Tail, context: &Context) -> Outcome {
 
 /// What the ledger has from a sequence on, and then what comes.
 async fn tail_ledger(reached: &bus::Reached, from: u64, subjects: &[String], mut left: u64) -> Outcome {
-    let wanted: Vec<String> = subjects.iter().map(|subject| format!("{}.{subject}", reached.subjects)).collect();
+    let wanted: Vec<String> =
+        subjects.iter().map(|subject| format!("{}.{subject}", reached.subjects)).collect();
     let is_wanted =
         |stored: &Stored| wanted.is_empty() || wanted.iter().any(|wanted| overlap(wanted, &stored.subject));
     let ledger = reached.ledger().await?;
     let last = ledger.tail().await.map_err(outside)?.last_sequence;
     if from > last + 1 {
-        let text =
-            format!("the ledger ends at sequence {last}\nhint: without --from, what comes from now on is shown");
+        let text = format!(
+            "the ledger ends at sequence {last}\nhint: without --from, what comes from now on is shown"
+        );
         return Err(usage(anyhow::anyhow!(text)));
     }
     let mut feed = ledger.feed(from, None);
@@ -73,7 +75,9 @@ async fn tail_ledger(reached: &bus::Reached, from: u64, subjects: &[String], mut
         let batch = match feed.next_batch(AT_ONCE_MAX).await {
             Ok(batch) => batch,
             Err(FeedError::Gap { next, found, .. }) => {
-                output::note(format_args!("the ledger has no sequence {next} any more, the next one is {found}"));
+                output::note(format_args!(
+                    "the ledger has no sequence {next} any more, the next one is {found}"
+                ));
                 feed.skip_to(found);
                 continue;
             }
@@ -177,7 +181,9 @@ fn decoded(subjects: &Subjects, stored: &Stored) -> Result<Option<Value>, String
         Ok(Subject::Dlq(_)) => {
             let original = stored.headers.iter().find(|(name, _)| name == SUBJECT_HEADER);
             let original = original.map(|(_, subject)| Stored { subject: subject.clone(), ..stored.clone() });
-            match original.filter(|original| !matches!(subjects.parse(&original.subject), Ok(Subject::Dlq(_)))) {
+            match original
+                .filter(|original| !matches!(subjects.parse(&original.subject), Ok(Subject::Dlq(_))))
+            {
                 Some(original) => decoded(subjects, &original),
                 None => Ok(None),
             }

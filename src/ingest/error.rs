@@ -163,7 +163,9 @@ pub enum RowError {
     #[error("the metric name is missing")]
     NoMetric,
     /// A scrape without a time of its own, read without saying when it was taken.
-    #[error("the sample has no timestamp, and the time of the scrape was not given\nhint: --at TIME gives it")]
+    #[error(
+        "the sample has no timestamp, and the time of the scrape was not given\nhint: --at TIME gives it"
+    )]
     NoTime,
     /// Something behind a complete sample.
     #[error("`{0}` follows the sample")]

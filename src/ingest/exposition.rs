@@ -36,7 +36,14 @@ pub(crate) struct ExpositionReader {
 
 impl ExpositionReader {
     pub(crate) fn new(dialect: Dialect, scraped_at: Option<Timestamp>) -> Self {
-        Self { dialect, scraped_at, target: Labels::empty(), cache: SeriesCache::default(), ended: false, untimed: 0 }
+        Self {
+            dialect,
+            scraped_at,
+            target: Labels::empty(),
+            cache: SeriesCache::default(),
+            ended: false,
+            untimed: 0,
+        }
     }
 
     /// For texts that a target gives again and again: its labels are put on each series, and a series that it gave

@@ -48,7 +48,9 @@ pub enum ProducerError {
     Name(#[from] wire::subject::SubjectError),
     /// The samples are kept and go out when there is room; what is pushed meanwhile waits behind them, up to
     /// [`ROWS_WAITING_MAX`](super::ROWS_WAITING_MAX).
-    #[error("the bus has taken no frame for {0:?}\nhint: is the server there? `offer` never waits, and sheds the oldest")]
+    #[error(
+        "the bus has taken no frame for {0:?}\nhint: is the server there? `offer` never waits, and sheds the oldest"
+    )]
     NoRoom(Duration),
 }
 

@@ -168,8 +168,10 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 Woken::Records(stored) => self.take_records(&stored).await?,
                 Woken::Work(deliveries, settler) => self.take_work(deliveries, &settler).await,
                 Woken::Frames(inputs) => {
+                    // All of them are here: no deadline passes between one and the next.
+                    let now = self.wiring.clock.now();
                     for input in inputs {
-                        self.give(input).await;
+                        self.give_at(now, input).await;
                     }
                 }
                 Woken::Deadline => {
@@ -217,7 +219,10 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     }
 
     async fn give(&mut self, input: Input) {
-        let now = self.wiring.clock.now();
+        self.give_at(self.wiring.clock.now(), input).await;
+    }
+
+    async fn give_at(&mut self, now: Timestamp, input: Input) {
         let timed = matches!(input, Input::Work(_) | Input::Frame(_));
         let started = timed.then(|| self.wiring.clock.stopwatch());
         let step = self.core.handle(now, input);

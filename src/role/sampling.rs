@@ -33,6 +33,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// The object that holds it.
 const CHECKPOINT: &str = "checkpoint.monitor";
+/// How often the sample stream is looked at for what came while its tail was read: each round takes a fraction of the last.
+const TAIL_ROUNDS_MAX: usize = 16;
 /// How long a producer has to answer for a table.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before a server is asked again for the stream that it is not ready to tell of.
@@ -84,7 +86,17 @@ impl Sampling {
         let begun = begun.unwrap_or_else(|| clock.now());
         let Wiring { ledger, feed, subjects, .. } = wiring;
         let mut steps = catch_up(&mut core, ledger, feed, subjects, || begun).await?;
-        let mut core = self.read_tail(core, &stream, from, tail.last_sequence, &mut steps).await?;
+        // What came while it was read is read too, each at its time: taken later, from the subscription, it would come
+        // after the deadlines that it has to come before.
+        let (mut from, mut last) = (from, tail.last_sequence);
+        for _ in 0..TAIL_ROUNDS_MAX {
+            core = self.read_tail(core, &stream, from, last, &mut steps).await?;
+            let end = stream.tail().await?.last_sequence;
+            if end <= last {
+                break;
+            }
+            (from, last) = (from.max(last + 1), end);
+        }
         steps.push(core.tick(clock.now()));
         Ok(Restored { core, steps, frames })
     }

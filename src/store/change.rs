@@ -43,6 +43,25 @@ impl Change {
         self.write(table, key, None)
     }
 
+    /// What it says of a record: `None` where it says nothing, `Some(None)` where it removes it.
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        // The map is asked by what it owns; changes are looked into rarely.
+        self.writes.get(&(table, key.to_vec())).map(Option::as_deref)
+    }
+
+    /// Takes in the change that follows; gives it back where both together are too much for one.
+    pub fn join(&mut self, next: Self) -> Result<(), Self> {
+        let records = self.writes.len() + next.writes.len();
+        if records > RECORDS_PER_CHANGE_MAX || self.bytes + next.bytes > CHANGE_BYTES_MAX {
+            return Err(next);
+        }
+        self.bytes += next.bytes;
+        self.applied = next.applied;
+        self.stored_at = next.stored_at;
+        self.writes.extend(next.writes);
+        Ok(())
+    }
+
     /// How many records it names.
     pub fn len(&self) -> usize {
         self.writes.len()
@@ -90,6 +109,25 @@ mod tests {
         assert!(change.is_empty());
         change.put(Table::Plans, &long[1..], &heavy[1..]).unwrap();
         assert_eq!(change.len(), 1);
+    }
+
+    #[test]
+    fn joined_changes_say_what_the_later_one_says() {
+        let mut change = Change::new(1, AT);
+        change.put(Table::Plans, b"a", b"1").unwrap();
+        change.put(Table::Plans, b"b", b"1").unwrap();
+        let mut next = Change::new(2, AT);
+        next.delete(Table::Plans, b"a").unwrap();
+        next.put(Table::Plans, b"b", b"2").unwrap();
+        change.join(next).unwrap();
+        let said = [b"a", b"b", b"c"].map(|key| change.get(Table::Plans, key));
+        assert_eq!((change.applied, said), (2, [Some(None), Some(Some(&b"2"[..])), None]));
+        let mut heavy = Change::new(3, AT);
+        for n in 0..RECORDS_PER_CHANGE_MAX {
+            heavy.delete(Table::ByTime, &n.to_be_bytes()).unwrap();
+        }
+        assert_eq!(change.join(heavy).unwrap_err().len(), RECORDS_PER_CHANGE_MAX);
+        assert_eq!(change.len(), 2);
     }
 
     #[test]

@@ -106,6 +106,9 @@ impl Cell {
         // A little earlier than its own patience, which could not say what is left.
         let in_time = tokio::time::timeout(patience.mul_f64(0.99), all).await.is_ok();
         assert!(in_time, "begun and not ended: {:#?}", self.chronicle.so_far().unfinished());
+        for unit in &by_hand {
+            println!("{unit} was healed by hand: {:?}", self.chronicle.so_far().attempts_on(unit));
+        }
         by_hand.len()
     }
 }

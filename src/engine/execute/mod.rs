@@ -79,7 +79,6 @@ impl Executor {
     }
 
     fn advance(&mut self, now: Timestamp, step: &mut Step) {
-        self.forget_what_was_heard();
         let mut wanted = Vec::new();
         let mut said = Vec::new();
         for plan in self.fold.plans.live() {
@@ -93,18 +92,18 @@ impl Executor {
                 Next::Attempt { action, number, undo } => {
                     wanted.push(admit::wanted(plan, action, number, undo, owned.lease));
                 }
+                Next::TellShadow if self.said.contains(&Said::Report(plan.plan.id, Reason::Shadow)) => {}
                 Next::TellShadow => said.push(tell_shadow(plan, now)),
                 Next::InDoubt(attempt) => said.extend(in_doubt(plan, attempt, now)),
                 Next::Unverified { effect_ended } => said.push(unverified(plan, effect_ended, now)),
                 Next::Release(end, reason) => said.extend(release(plan, end, reason, now)),
             }
         }
-        for (key, topic, entry) in said {
-            self.say(now, step, key, topic, entry);
-        }
+        self.say(now, step, said);
         let leases = self.leases_until();
         let view = View { now, fold: &self.fold, configuration: &self.configuration, leases: &leases };
         let refused = self.admitting.advance(view, step, &mut self.outbox, wanted);
+        let mut said = Vec::new();
         for (plan, refusal) in refused {
             if let Some(until) = refusal.until.filter(|until| *until > now) {
                 step.wake_no_later_than(until);
@@ -112,18 +111,27 @@ impl Executor {
             if let Some(plan) = self.fold.plans.get(plan)
                 && !plan.reported.contains(&refusal.reason)
             {
-                let (key, topic, entry) = report(plan, refusal.reason, refusal.text, now);
-                self.say(now, step, key, topic, entry);
+                said.push(report(plan, refusal.reason, refusal.text, now));
             }
         }
+        self.say(now, step, said);
     }
 
-    /// Says something once; whether it was heard is seen in the fold.
-    fn say(&mut self, now: Timestamp, step: &mut Step, key: Said, topic: Topic, entry: Entry) {
-        if self.said.insert(key) {
-            let basis = self.fold.basis(self.configuration.generation);
-            let decision =
-                Decision { now, topic, entries: vec![entry], basis, expected_last: None, holds: &[] };
+    /// Says each thing once; whether it was heard is seen in the fold. What is said on one topic goes together.
+    fn say(&mut self, now: Timestamp, step: &mut Step, said: impl IntoIterator<Item = Saying>) {
+        let mut by_topic: Vec<(Topic, Vec<Entry>)> = Vec::new();
+        for (key, topic, entry) in said {
+            if !self.said.insert(key) {
+                continue;
+            }
+            match by_topic.iter_mut().find(|(known, _)| *known == topic) {
+                Some((_, entries)) => entries.push(entry),
+                None => by_topic.push((topic, vec![entry])),
+            }
+        }
+        let basis = self.fold.basis(self.configuration.generation);
+        for (topic, entries) in by_topic {
+            let decision = Decision { now, topic, entries, basis, expected_last: None, holds: &[] };
             self.outbox.publish(step, decision);
         }
     }
@@ -182,7 +190,8 @@ impl Executor {
 
     fn acted(&mut self, now: Timestamp, step: &mut Step, acted: Acted) {
         let topic = Topic::Outcomes(acted.outcome.result);
-        self.say(now, step, Said::Outcome(acted.attempt), topic, Entry::Outcome(Arc::new(acted.outcome)));
+        let entry = Entry::Outcome(Arc::new(acted.outcome));
+        self.say(now, step, [(Said::Outcome(acted.attempt), topic, entry)]);
     }
 
     fn take_leases(&mut self, now: Timestamp, leases: &[Lease]) {
@@ -200,14 +209,20 @@ impl Core for Executor {
     fn handle(&mut self, now: Timestamp, input: Input) -> Step {
         let mut step = Step::default();
         match input {
-            Input::Ledger(records) => records.iter().for_each(|record| self.fold.apply(record)),
+            Input::Ledger(records) => {
+                records.iter().for_each(|record| self.fold.apply(record));
+                self.forget_what_was_heard();
+            }
             Input::Work(deliveries) => self.take(now, &mut step, deliveries),
             Input::Published { ticket, result } => {
                 if self.admitting.is_waiting_for(ticket) {
                     let leases = self.leases_until();
                     self.admitting.published(now, &mut step, &mut self.outbox, (ticket, result), &leases);
                 } else {
+                    // What was only said changes no plan before the fold shows it.
                     self.outbox.published_and_acked(now, &mut step, ticket, result);
+                    self.outbox.tick(now, &mut step);
+                    return step;
                 }
             }
             Input::ReadBack { ticket, found } => {

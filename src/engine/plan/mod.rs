@@ -12,11 +12,19 @@ pub use decide::{Decided, decide};
 use super::outbox::{Answer, Decision, Outbox};
 use super::{Configuration, Core, Delivery, Done, Input, Published, Step, Ticket, Token, Work};
 use crate::engine::fold::Fold;
-use crate::model::{Admission, Entry, IncidentId, Record, Role, Timestamp, Topic};
+use crate::model::{
+    ActionSpec, Admission, Entry, IncidentId, Plan, Record, Report, ReportId, Role, Timestamp, Topic,
+};
 
 /// A wait shorter than this is sat out with the delivery in hand; a longer one gives it back to the queue, so that
 /// another planner has it if this one dies.
 const WAIT_IN_HAND_MAX: Duration = Duration::from_millis(500);
+
+/// Plans in one message: a storm's worth of them in few messages, and little lost where one is refused.
+const PLANS_PER_MESSAGE_MAX: usize = 64;
+/// Texts of the actions of plans in one message, in bytes: with all the rest half of what the server takes. A plan with
+/// more has a message of its own.
+const PLAN_TEXT_PER_MESSAGE_MAX: usize = 256 * 1024;
 
 /// The deciding core of the planner role.
 #[derive(Debug)]
@@ -28,6 +36,13 @@ pub struct Planner {
     waiting: BTreeMap<(u64, Token), Waiting>,
     /// Plans that were published and that the fold does not have yet, with the incident's generation.
     under_way: BTreeMap<IncidentId, (Ticket, u32)>,
+}
+
+/// What was decided in one step, with the deliveries that wait for it.
+#[derive(Debug, Default)]
+struct Made {
+    plans: Vec<(Token, Arc<Plan>)>,
+    reports: BTreeMap<ReportId, (Arc<Report>, Vec<Token>)>,
 }
 
 /// A delivery that is to be decided on.
@@ -79,17 +94,25 @@ impl Planner {
         });
         let later = self.waiting.split_off(&(self.fold.applied() + 1, Token(0)));
         let ready = std::mem::replace(&mut self.waiting, later);
-        for ((sequence, token), waiting) in ready {
-            if waiting.until > now {
-                step.wake_no_later_than(waiting.until);
-                self.waiting.insert((sequence, token), waiting);
-                continue;
-            }
-            match self.decide_all(now, step, token, &waiting.incidents) {
+        let mut made = Made::default();
+        let mut decided = Vec::with_capacity(ready.len());
+        for (place, waiting) in ready {
+            let until = if waiting.until > now {
+                Some(waiting.until)
+            } else {
+                self.decide_all(now, &mut made, place.1, &waiting.incidents)
+            };
+            decided.push((place, waiting, until));
+        }
+        self.publish(now, step, made);
+        for ((sequence, token), waiting, until) in decided {
+            match until {
                 None => self.outbox.ack(step, [token]),
                 // With a publish under way it stays in hand: given back now, it would be settled twice.
                 Some(until)
-                    if until.saturating_since(now) > WAIT_IN_HAND_MAX && !self.outbox.holds(token) =>
+                    if waiting.until <= now
+                        && until.saturating_since(now) > WAIT_IN_HAND_MAX
+                        && !self.outbox.holds(token) =>
                 {
                     step.done.push((token, Done::Nak(until.saturating_since(now))));
                 }
@@ -107,7 +130,7 @@ impl Planner {
     fn decide_all(
         &mut self,
         now: Timestamp,
-        step: &mut Step,
+        made: &mut Made,
         token: Token,
         incidents: &[IncidentId],
     ) -> Option<Timestamp> {
@@ -119,29 +142,62 @@ impl Planner {
                 wait(Timestamp::MIN);
                 continue;
             }
-            let decided = decide(&self.fold, &self.configuration, *incident, now);
-            let basis = self.fold.basis(self.configuration.generation);
-            let holds = &[token];
-            match decided {
+            match decide(&self.fold, &self.configuration, *incident, now) {
                 Decided::Nothing => {}
                 Decided::Wait(until) => wait(until),
                 Decided::Plan(plan) => {
-                    let (topic, generation) = (Topic::Plans, plan.generation);
-                    let entries = vec![Entry::Plan(Arc::new(*plan))];
-                    let decision = Decision { now, topic, entries, basis, expected_last: None, holds };
-                    if let Some(ticket) = self.outbox.publish(step, decision).first() {
-                        self.under_way.insert(*incident, (*ticket, generation));
-                    }
+                    // Its ticket is drawn when it is published, before this step is over.
+                    self.under_way.insert(*incident, (Ticket(0), plan.generation));
+                    made.plans.push((token, Arc::new(*plan)));
                 }
                 Decided::Report(report) => {
-                    let topic = Topic::Reports(Role::Planner);
-                    let entries = vec![Entry::Report(Arc::new(*report))];
-                    self.outbox
-                        .publish(step, Decision { now, topic, entries, basis, expected_last: None, holds });
+                    made.reports
+                        .entry(report.id)
+                        .or_insert_with(|| (Arc::new(*report), Vec::new()))
+                        .1
+                        .push(token);
                 }
             }
         }
         again
+    }
+
+    /// Publishes what was decided together in as few messages as it fits into.
+    fn publish(&mut self, now: Timestamp, step: &mut Step, made: Made) {
+        let basis = self.fold.basis(self.configuration.generation);
+        let mut plans = made.plans.into_iter().peekable();
+        while plans.peek().is_some() {
+            let (mut entries, mut holds, mut incidents, mut text) = (Vec::new(), Vec::new(), Vec::new(), 0);
+            while let Some((token, plan)) = plans.next_if(|(_, plan)| {
+                text += text_of(plan);
+                entries.is_empty()
+                    || (entries.len() < PLANS_PER_MESSAGE_MAX && text <= PLAN_TEXT_PER_MESSAGE_MAX)
+            }) {
+                holds.push(token);
+                incidents.push(plan.incident);
+                entries.push(Entry::Plan(plan));
+            }
+            holds.dedup();
+            let (topic, holds) = (Topic::Plans, holds.as_slice());
+            let decision = Decision { now, topic, entries, basis, expected_last: None, holds };
+            for ticket in self.outbox.publish(step, decision) {
+                for incident in &incidents {
+                    if let Some(under_way) = self.under_way.get_mut(incident) {
+                        under_way.0 = ticket;
+                    }
+                }
+            }
+        }
+        let (mut entries, mut holds) = (Vec::new(), Vec::new());
+        for (report, tokens) in made.reports.into_values() {
+            entries.push(Entry::Report(report));
+            holds.extend(tokens);
+        }
+        holds.sort_unstable();
+        holds.dedup();
+        let topic = Topic::Reports(Role::Planner);
+        self.outbox
+            .publish(step, Decision { now, topic, entries, basis, expected_last: None, holds: &holds });
     }
 
     fn published(&mut self, now: Timestamp, step: &mut Step, ticket: Ticket, result: Published) {
@@ -163,7 +219,14 @@ impl Core for Planner {
         match input {
             Input::Ledger(records) => records.iter().for_each(|record| self.fold.apply(record)),
             Input::Work(deliveries) => self.take(&mut step, deliveries),
-            Input::Published { ticket, result } => self.published(now, &mut step, ticket, result),
+            Input::Published { ticket, result } => {
+                self.published(now, &mut step, ticket, result);
+                // A plan that is stored is waited for in the fold; only one that was refused is decided on again.
+                if result != Published::Refused {
+                    self.outbox.tick(now, &mut step);
+                    return step;
+                }
+            }
             Input::Configuration(configuration) => self.configuration = configuration,
             Input::Frame(_)
             | Input::Table(_)
@@ -182,6 +245,20 @@ impl Core for Planner {
         self.outbox.tick(now, &mut step);
         step
     }
+}
+
+/// The bytes of a plan that a playbook's author is free to make many.
+fn text_of(plan: &Plan) -> usize {
+    let texts = plan.steps.iter().chain(&plan.undo).map(|action| match &action.spec {
+        ActionSpec::NatsPublish { subject, body } | ActionSpec::NatsRequest { subject, body } => {
+            subject.len() + body.len()
+        }
+        ActionSpec::Webhook { url, body, .. } => url.len() + body.len(),
+        ActionSpec::Command { program, arguments } => {
+            program.len() + arguments.iter().map(|argument| argument.len()).sum::<usize>()
+        }
+    });
+    texts.sum()
 }
 
 /// The incidents that a record gives reason to plan for: newly analysed ones, and those whose plan is over.

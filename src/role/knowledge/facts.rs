@@ -3,9 +3,11 @@
 //! Everything about an incident is kept under the incident's id in the order of the ledger, so that an explanation is one
 //! scan; small indexes lead there from a plan, an action or an episode.
 
+use std::sync::Arc;
+
 use super::KnowledgeError;
 use crate::engine::fold::Effectiveness;
-use crate::model::{Admission, Entry, IncidentId, Record, Topic, Verdict};
+use crate::model::{Admission, Batch, Entry, IncidentId, Record, Topic, Verdict};
 use crate::store::{Change, KeyRange, Store, Table};
 use crate::wire::{self, knowledge::LearnedRow};
 
@@ -19,37 +21,71 @@ const ROWS_MAX: usize = 1_000;
 /// The key of the count of incidents.
 const INCIDENT_COUNT: &[u8] = b"incidents";
 
-/// Adds what a record says, and drops the oldest incidents where they become too many. Applying it twice writes the same
-/// rows.
-pub(super) fn remember(store: &Store, change: &mut Change, record: &Record) -> Result<(), KnowledgeError> {
+/// What was known before a record: the store, and the changes that are on their way into it.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    store: &'a Store,
+    pending: Option<&'a Change>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) const fn new(store: &'a Store, pending: Option<&'a Change>) -> Self {
+        Self { store, pending }
+    }
+
+    fn get(self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KnowledgeError> {
+        match self.pending.and_then(|pending| pending.get(table, key)) {
+            Some(pending) => Ok(pending.map(<[u8]>::to_vec)),
+            None => Ok(self.store.get(table, key)?),
+        }
+    }
+
+    /// How many incidents are kept.
+    fn count(self) -> Result<u64, KnowledgeError> {
+        let row = self.get(Table::Meta, INCIDENT_COUNT)?;
+        Ok(row.and_then(|row| <[u8; 8]>::try_from(row).ok()).map_or(0, u64::from_be_bytes))
+    }
+}
+
+/// Adds what a record says, and drops the oldest incidents where they become too many; whether it dropped any. Applying it twice
+/// writes the same rows.
+pub(super) fn remember(
+    known: Known<'_>,
+    change: &mut Change,
+    record: &Record,
+) -> Result<bool, KnowledgeError> {
     let mut added = 0;
     for (index, entry) in record.batch.entries.iter().enumerate() {
-        remember_entry(store, change, record, index, entry)?;
+        remember_entry(known, change, record, index, entry)?;
         // Copies for subscribers say nothing new.
         if let (Topic::Analyses(_), Some(incident)) = (record.topic, entry.as_incident())
             && incident.rev == 1
-            && first_seen(store, change, record, incident.id)?
+            && first_seen(known, change, record, incident.id)?
         {
             added += 1;
         }
     }
-    if added > 0 {
-        let dropped = forget(store, change, count(store)? + added)?;
-        let kept = count(store)? + added - dropped;
-        change.put(Table::Meta, INCIDENT_COUNT, &kept.to_be_bytes())?;
+    if added == 0 {
+        return Ok(false);
     }
-    Ok(())
+    let count = known.count()?;
+    let dropped = forget(known.store, change, count + added)?;
+    change.put(Table::Meta, INCIDENT_COUNT, &(count + added - dropped).to_be_bytes())?;
+    Ok(dropped > 0)
 }
 
 fn remember_entry(
-    store: &Store,
+    known: Known<'_>,
     change: &mut Change,
     record: &Record,
     index: usize,
     entry: &Entry,
 ) -> Result<(), KnowledgeError> {
-    let mut alone = record.clone();
-    alone.batch.entries = vec![entry.clone()];
+    // Not the batch with one entry left: copying 256 of them for each of 256 is what storms were slow at.
+    let Batch { id: message, role, ref instance, at, basis, trace, entries: _ } = record.batch;
+    let entries = vec![entry.clone()];
+    let batch = Batch { id: message, role, instance: Arc::clone(instance), at, basis, trace, entries };
+    let alone = Record { batch, ..*record };
     let row = wire::ledger::keep(&alone)?;
     let place = place(record.sequence, index);
     let about = |change: &mut Change, incident: IncidentId| -> Result<(), KnowledgeError> {
@@ -83,7 +119,7 @@ fn remember_entry(
         Entry::Outcome(outcome) => about(change, outcome.incident)?,
         Entry::Verdict(verdict) => {
             about(change, verdict.incident)?;
-            learn(store, change, record, verdict)?;
+            learn(known, change, record, verdict)?;
         }
         Entry::Report(report) => {
             if let Some(incident) = report.incident {
@@ -100,19 +136,19 @@ fn remember_entry(
 
 /// The first verdict on a plan counts, as in the fold.
 fn learn(
-    store: &Store,
+    known: Known<'_>,
     change: &mut Change,
     record: &Record,
     verdict: &Verdict,
 ) -> Result<(), KnowledgeError> {
     let plan = id(verdict.plan.as_u128());
-    if store.get(Table::Verdicts, &plan)?.is_some() {
+    if known.get(Table::Verdicts, &plan)?.is_some() {
         return Ok(());
     }
     change.put(Table::Verdicts, &plan, verdict.kind.as_str().as_bytes())?;
     for scope in [None, Some(&verdict.scope)] {
         let key = wire::knowledge::learned_key(&verdict.playbook, &verdict.cause, scope);
-        let known = match store.get(Table::Learned, &key)? {
+        let effectiveness = match known.get(Table::Learned, &key)? {
             Some(row) => wire::knowledge::decode_learned(&row)?.effectiveness,
             None => Effectiveness::unknown(record.stored_at),
         };
@@ -120,7 +156,7 @@ fn learn(
             playbook: verdict.playbook.to_string(),
             cause: verdict.cause.to_string(),
             scope: scope.cloned(),
-            effectiveness: known.taught(verdict.kind, record.stored_at),
+            effectiveness: effectiveness.taught(verdict.kind, record.stored_at),
         };
         change.put(Table::Learned, &key, &wire::knowledge::encode_learned(&row)?)?;
     }
@@ -129,13 +165,13 @@ fn learn(
 
 /// Notes when an incident began; whether that was not known.
 fn first_seen(
-    store: &Store,
+    known: Known<'_>,
     change: &mut Change,
     record: &Record,
     incident: IncidentId,
 ) -> Result<bool, KnowledgeError> {
     let by_time = join(&record.sequence.to_be_bytes(), &id(incident.as_u128()));
-    if store.get(Table::ByTime, &by_time)?.is_some() {
+    if known.get(Table::ByTime, &by_time)?.is_some() {
         return Ok(false);
     }
     change.put(Table::ByTime, &by_time, &[])?;
@@ -144,8 +180,7 @@ fn first_seen(
 
 /// How many incidents are kept.
 pub(super) fn count(store: &Store) -> Result<u64, KnowledgeError> {
-    let row = store.get(Table::Meta, INCIDENT_COUNT)?;
-    Ok(row.and_then(|row| <[u8; 8]>::try_from(row).ok()).map_or(0, u64::from_be_bytes))
+    Known::new(store, None).count()
 }
 
 /// Drops the oldest incidents that are too many, with their indexes and violations; how many.
