@@ -13,7 +13,7 @@ use crate::wire::files::{FileError, Loaded};
 
 /// Checks folders and single files.
 pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
-    let mut refused: Vec<Value> = Vec::new();
+    let (mut refused, mut warnings): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
     let (mut files, mut rules, mut playbooks) = (0, 0, 0);
     for path in &args.paths {
         let bundle = read(path)?;
@@ -22,21 +22,30 @@ pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
         rules += loaded.configuration.groups.iter().map(|group| group.rules.len()).sum::<usize>();
         playbooks += loaded.configuration.playbooks.len();
         refused.extend(loaded.refused.iter().map(|error| refusal(path, error)));
+        warnings.extend(loaded.warnings.iter().map(|error| refusal(path, error)));
     }
     let summary = json!({
         "files": files,
         "rules": rules,
         "playbooks": playbooks,
         "refused": refused,
+        "warnings": warnings,
     });
     let told = match context.format {
         Format::Table => {
             for refusal in &refused {
                 output::note(text(refusal));
             }
+            for warning in &warnings {
+                output::note(format_args!("warning: {}", text(warning)));
+            }
             output::line(format_args!(
-                "{files} files: {rules} rules and {playbooks} playbooks can be used, {} refused",
-                refused.len()
+                "{}: {} and {} can be used, {} refused, {}",
+                output::count(files as u64, "file"),
+                output::count(rules as u64, "rule"),
+                output::count(playbooks as u64, "playbook"),
+                refused.len(),
+                output::count(warnings.len() as u64, "warning"),
             ))
         }
         Format::Json | Format::Jsonl | Format::Yaml => output::one(context.format, &summary),
@@ -65,10 +74,13 @@ pub(super) fn read(path: &Path) -> Result<Bundle, Failure> {
     Ok(Bundle::new(vec![BundleFile { path: path.into(), text: text.into() }]))
 }
 
-/// Tells on standard error what of a folder cannot be used.
+/// Tells on standard error what of a folder cannot be used, and what is hardly meant so.
 pub(super) fn tell(root: &Path, loaded: &Loaded) {
     for error in &loaded.refused {
         output::note(text(&refusal(root, error)));
+    }
+    for error in &loaded.warnings {
+        output::note(format_args!("warning: {}", text(&refusal(root, error))));
     }
 }
 

@@ -1,4 +1,5 @@
-//! Work that is shared, settled, given back and buried.
+//! Work that is given back and buried, and that goes on when something breaks. What is true of the memory bus too is in
+//! `tests/conformance`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,75 +42,6 @@ fn text(delivery: &Delivery) -> String {
 }
 
 #[tokio::test]
-async fn only_matching_work_comes_and_what_is_acknowledged_does_not_come_again() {
-    let (bed, connection) = Bed::ready().await;
-    publish(&bed, &connection, "plans", 0..2).await;
-    publish(&bed, &connection, "violations.critical", 2..5).await;
-    let mut work = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
-    let settler = work.settler();
-    let mut seen = Vec::new();
-    while seen.len() < 3 {
-        for delivery in take(&mut work, 2).await {
-            assert_eq!(delivery.delivered, 1);
-            settler.settle(&delivery.token, Settle::Ack).await.unwrap();
-            seen.push((delivery.stored.sequence, text(&delivery)));
-        }
-    }
-    assert_eq!(seen, [(3, "2".to_owned()), (4, "3".to_owned()), (5, "4".to_owned())]);
-    assert!(connection.barrier().await);
-    drop(work);
-    let mut next = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
-    publish(&bed, &connection, "violations.info", 9..10).await;
-    assert_eq!(text(&take(&mut next, 10).await[0]), "9");
-}
-
-#[tokio::test]
-async fn what_is_not_settled_comes_again_and_progress_puts_it_off() {
-    let (bed, connection) = Bed::ready().await;
-    publish(&bed, &connection, "violations.info", 0..2).await;
-    let mut work = Work::open(connection.clone(), spec(&bed, Duration::from_millis(600))).await.unwrap();
-    let settler = work.settler();
-    let mut first = take(&mut work, 10).await;
-    while first.len() < 2 {
-        first.extend(take(&mut work, 10).await);
-    }
-    // The first is reported in progress all the time; the second is forgotten, and comes again after its wait.
-    let mut beat = tokio::time::interval(Duration::from_millis(100));
-    let again = soon("the second one again", async {
-        loop {
-            tokio::select! {
-                _ = beat.tick() => settler.progress(&first[0].token).await.unwrap(),
-                batch = work.next_batch(10) => return batch.unwrap(),
-            }
-        }
-    })
-    .await;
-    let again: Vec<_> = again.iter().map(|delivery| (text(delivery), delivery.delivered)).collect();
-    assert_eq!(again, [("1".to_owned(), 2)]);
-}
-
-#[tokio::test]
-async fn a_nak_brings_it_again_after_its_delay_and_a_term_never() {
-    let (bed, connection) = Bed::ready().await;
-    publish(&bed, &connection, "violations.info", 0..2).await;
-    let mut work = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
-    let settler = work.settler();
-    let mut first = take(&mut work, 10).await;
-    while first.len() < 2 {
-        first.extend(take(&mut work, 10).await);
-    }
-    settler.settle(&first[0].token, Settle::Term("poison\r\n".into())).await.unwrap();
-    let start = tokio::time::Instant::now();
-    settler.settle(&first[1].token, Settle::Nak(Duration::from_millis(300))).await.unwrap();
-    let again = take(&mut work, 10).await;
-    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
-    assert_eq!((text(&again[0]).as_str(), again[0].delivered, again.len()), ("1", 2, 1));
-    settler.settle(&again[0].token, Settle::Nak(Duration::ZERO)).await.unwrap();
-    let again = take(&mut work, 10).await;
-    assert_eq!((text(&again[0]).as_str(), again[0].delivered, again.len()), ("1", 3, 1));
-}
-
-#[tokio::test]
 async fn two_processes_share_the_work_and_one_takes_over_what_the_other_gave_back() {
     const COUNT: usize = 200;
     let (bed, connection) = Bed::ready().await;
@@ -143,25 +75,6 @@ async fn two_processes_share_the_work_and_one_takes_over_what_the_other_gave_bac
         }
     }
     assert!(seen.values().all(|count| *count == 1), "{seen:?}");
-}
-
-#[tokio::test]
-async fn no_more_is_handed_out_than_may_be_unsettled() {
-    let (bed, connection) = Bed::ready().await;
-    publish(&bed, &connection, "violations.info", 0..10).await;
-    let narrow = WorkSpec { ack_pending_max: 3, ..spec(&bed, LONG) };
-    let mut work = Work::open(connection.clone(), narrow).await.unwrap();
-    let mut open = Vec::new();
-    while open.len() < 3 {
-        open.extend(take(&mut work, 10).await);
-    }
-    assert_eq!(open.len(), 3);
-    // The server has handed out what it may: an answer to a later question shows that nothing else was sent.
-    assert!(connection.barrier().await);
-    let more = tokio::time::timeout(Duration::from_millis(50), work.next_batch(10)).await;
-    assert!(more.is_err(), "{more:?}");
-    work.settler().settle(&open[0].token, Settle::Ack).await.unwrap();
-    assert_eq!(text(&take(&mut work, 10).await[0]), "3");
 }
 
 #[tokio::test]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadlines::{JOIN_WAIT, event_time};
-use super::evaluation::Evaluation;
+use super::evaluation::{Evaluation, just_before};
 use super::intake::EXTERNAL_GROUP;
-use super::live::earliest;
+use super::live::{Live, Source, earliest};
 use super::phases::{Course, Stage};
 use super::producers::{ProducerId, Producers};
 use crate::model::{EpisodeId, Labels, Phase, RuleName, Timestamp, Violation};
@@ -145,6 +145,14 @@ impl Episodes {
         });
     }
 
+    /// The firing episode of a rule and labels that nobody has found again.
+    fn orphan(&self, rule: &RuleName, labels: &Labels) -> Option<&Arc<Violation>> {
+        if self.orphans.is_empty() {
+            return None;
+        }
+        self.orphans.get(&(rule.clone(), labels.clone())).map(|orphan| &orphan.violation)
+    }
+
     /// An episode of a checkpoint.
     pub(super) fn restore(&mut self, episode: EpisodeId, rev: u32) {
         self.ours.insert(episode, Decided { rev, is_over: false });
@@ -167,14 +175,19 @@ impl Episodes {
 
 impl Evaluation {
     /// Takes in what the ledger says of an episode.
-    pub(super) fn learn(&mut self, violation: &Arc<Violation>, stored_at: Timestamp, now: Timestamp) {
+    pub(super) fn learn(
+        &mut self,
+        producers: &Producers,
+        violation: &Arc<Violation>,
+        (stored_at, now): (Timestamp, Timestamp),
+    ) {
         if self.episodes.learn(violation, stored_at, now) {
-            for rule in self.rules.iter().filter(|rule| rule.spec.name == violation.rule) {
-                let place = rule.state.violations.get(&violation.labels);
-                let live = place.and_then(|place| self.lives.get_mut(*place));
-                if let Some(live) = live.filter(|live| live.episode == violation.episode) {
-                    live.contradicted = Some(violation.at);
-                }
+            let same = self.rules.iter().filter(|rule| rule.spec.name == violation.rule);
+            let places = same.filter_map(|rule| rule.state.violations.get(&violation.labels).copied());
+            let is_it =
+                |place: &u32| self.lives.get(*place).is_some_and(|live| live.episode == violation.episode);
+            for place in places.filter(is_it).collect::<Vec<u32>>() {
+                self.contradict(producers, place, violation.at);
             }
         }
         if self.episodes.has_orphans() {
@@ -205,17 +218,20 @@ impl Evaluation {
                 self.orphans_at = earliest(self.orphans_at, Some(now + ORPHAN_PATIENCE));
                 continue;
             }
-            if let Some((place, _)) = found.filter(|(_, live)| live.course.stage == Stage::Pending) {
+            let found = found.filter(|(_, live)| live.course.stage == Stage::Pending);
+            let over_at = found.and_then(|(_, live)| self.over_at(orphan, live));
+            if let Some((place, _)) = found.filter(|_| over_at.is_none()) {
                 found_again.push((place, Arc::clone(orphan)));
                 continue;
             }
             let window = known().map(|rule| rule.window).max();
             let complete_at = since + window.map_or(ORPHAN_PATIENCE, |window| window + JOIN_WAIT);
+            let complete_at = if over_at.is_some() { since } else { complete_at };
             // After a checkpoint the ledger is ahead of the samples.
             let known_at = complete_at.max(*stored_at + ORPHAN_PATIENCE);
             let is_known = known_at <= now && (self.heard || window.is_none());
             if is_known && self.is_configured {
-                over.push(Arc::clone(orphan));
+                over.push((Arc::clone(orphan), over_at));
             } else if known_at > now {
                 self.orphans_at = earliest(self.orphans_at, Some(known_at));
             }
@@ -223,18 +239,62 @@ impl Evaluation {
         for (place, orphan) in found_again {
             self.adopt(place, &orphan);
         }
-        for orphan in over {
-            let at = event_time(producers, ProducerId::NOBODY, now).max(orphan.at);
+        for (orphan, over_at) in over {
+            let at = over_at.unwrap_or_else(|| event_time(producers, ProducerId::NOBODY, now)).max(orphan.at);
             let resolved = Violation { rev: orphan.rev + 1, phase: Phase::Resolved, at, ..(*orphan).clone() };
             self.episodes.decided(&resolved);
             self.drafts.violations.push(resolved);
         }
     }
 
+    /// Ends an episode of the ledger whose series has had a sample since with which the rule did not hold: what begins at
+    /// `at` is another one.
+    pub(super) fn end_what_did_not_hold(
+        &mut self,
+        rule: u32,
+        labels: &Labels,
+        source: Source,
+        at: Timestamp,
+    ) {
+        let Some(known) = self.rules.get(rule as usize) else { return };
+        let Some(orphan) = self.episodes.orphan(&known.spec.name, labels) else { return };
+        let Some(over_at) = self.not_held_at(rule, source, (orphan.at, at)) else { return };
+        let resolved = Violation {
+            rev: orphan.rev + 1,
+            phase: Phase::Resolved,
+            at: over_at,
+            ..Violation::clone(orphan)
+        };
+        self.episodes.decided(&resolved);
+        self.drafts.violations.push(resolved);
+    }
+
+    /// When an episode of the ledger was over, going by the samples before a violation that could be taken for it.
+    fn over_at(&self, orphan: &Violation, live: &Live) -> Option<Timestamp> {
+        self.not_held_at(live.rule, live.source, (orphan.at, live.course.since))
+    }
+
+    /// The last sample of a violation's series between two times, where the rule did not hold with it.
+    fn not_held_at(
+        &self,
+        rule: u32,
+        source: Source,
+        (after, before): (Timestamp, Timestamp),
+    ) -> Option<Timestamp> {
+        let Source::Series(place) = source else { return None };
+        if !self.rules.get(rule as usize)?.timing.keep_firing.is_zero() {
+            return None;
+        }
+        let id = self.index.entries.get(place as usize)?.id;
+        let (last, _) = self.store.samples(id, after, just_before(before)).last()?;
+        self.value_of(rule, place, *last).is_none().then_some(*last)
+    }
+
     fn adopt(&mut self, place: u32, orphan: &Violation) {
         let Some(live) = self.lives.get_mut(place) else { return };
         let at = live.course.evaluated_at;
         if let Some(found) = self.episodes.claim(&orphan.rule, &orphan.labels, at) {
+            live.held_since = Some(live.course.since).filter(|_| found.over_at.is_none());
             live.course = Course::firing(found.violation.since, found.rev, at, live.course.value);
             live.episode = found.violation.episode;
             live.contradicted = found.over_at;

@@ -42,12 +42,12 @@ pub use snapshot::{
 pub use tables::WaitingFrame;
 
 use super::outbox::{Answer, Decision, Outbox};
-use super::{Configuration, Core, Delivery, Done, Input, Intake, Published, Step, Ticket, Token, Work};
+use super::{Configuration, Core, Input, Published, Step, Ticket, Token};
 use crate::engine::fold::Fold;
-use crate::model::{Entry, Frame, Reason, Record, Role, SeriesTable, Timestamp, Topic, Violation};
+use crate::model::{Entry, Frame, Reason, Record, Role, SeriesTable, Timestamp, Topic};
 use deadlines::Target;
 use evaluation::{Arrived, Evaluation};
-use intake::{External, Recording};
+use intake::External;
 use joins::Reader;
 use producers::{Arrival, ProducerId, Producers};
 use tables::Tables;
@@ -292,50 +292,13 @@ impl Monitor {
 
     fn learn(&mut self, record: &Record, now: Timestamp) {
         for violation in record.batch.entries.iter().filter_map(Entry::as_violation) {
-            self.evaluation.learn(violation, record.stored_at, now);
+            // What was recorded again after a restart says nothing of an episode that has gone on since.
+            let newest = self.fold.episodes.get(violation.episode).map(|known| known.violation.rev);
+            if newest.is_some_and(|newest| newest > violation.rev) {
+                continue;
+            }
+            self.evaluation.learn(&self.producers, violation, (record.stored_at, now));
             self.external.learn(violation);
-        }
-    }
-
-    fn take(&mut self, now: Timestamp, step: &mut Step, deliveries: Vec<Delivery>) {
-        for Delivery { token, work, .. } in deliveries {
-            match work {
-                Work::Intake { intake: Intake::Violation(found), .. } => {
-                    self.take_violation(now, step, token, *found);
-                }
-                Work::Intake { intake: Intake::Change(change), .. } => {
-                    self.evaluation.counters.intake_recorded += 1;
-                    let entries = vec![Entry::Change(Arc::new(change))];
-                    self.publish(now, step, Topic::Changes, entries, &[token]);
-                }
-                Work::Intake { intake: Intake::Operator { .. }, .. } | Work::Record(_) => {
-                    step.done.push((token, Done::Dead("not for the monitor".into())));
-                }
-            }
-        }
-    }
-
-    fn take_violation(&mut self, now: Timestamp, step: &mut Step, token: Token, found: Violation) {
-        // A delivery that comes again while its first copy is under way waits with it.
-        if self.outbox.holds(token) {
-            return;
-        }
-        let counters = &mut self.evaluation.counters;
-        match self.external.record(&self.evaluation.cell, &self.fold, found, now) {
-            Recording::Record(violation) => {
-                counters.intake_recorded += 1;
-                let topic = Topic::Violations(violation.severity);
-                self.publish(now, step, topic, vec![Entry::Violation(Arc::new(*violation))], &[token]);
-            }
-            Recording::Nothing => {
-                counters.intake_repeated += 1;
-                self.outbox.ack(step, [token]);
-            }
-            Recording::Later(pause) => step.done.push((token, Done::Nak(pause))),
-            Recording::Refuse(cause) => {
-                counters.intake_refused += 1;
-                step.done.push((token, Done::Dead(cause.into())));
-            }
         }
     }
 

@@ -200,6 +200,10 @@ pub async fn follow(
     clock: Clock,
     stop: CancellationToken,
 ) -> Result<(), RoleError> {
+    // An empty ledger has nothing to wait for, and neither has one that is known to its end.
+    if ledger.tail().await?.last_sequence <= knowledge.applied() {
+        ready.send_replace(true);
+    }
     let mut feed = ledger.feed(knowledge.applied() + 1, Some(created));
     let mut tidy_at = clock.instant();
     loop {

@@ -66,6 +66,18 @@ impl FileError {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// A name that means nothing where it stands.
+    pub(super) fn unknown_field(file: &str, name: &Spanned<String>, known: &[&str]) -> Self {
+        let field = &name.value;
+        Self { hint: hint(field, known), ..Self::at(file, name, format_args!("unknown field `{field}`")) }
+    }
+
+    /// A word that is none of those that may stand there.
+    pub(super) fn unknown_word<T>(file: &str, value: &Spanned<T>, word: &str, known: &[&str]) -> Self {
+        let cause = format_args!("`{word}` is not one of {}", known.join(", "));
+        Self { hint: hint(word, known), ..Self::at(file, value, cause) }
+    }
+
     pub(super) fn of_yaml(file: &str, error: &Yaml) -> Self {
         let error = error.without_snippet();
         let place = error.location().map_or(Place::START, Place::of);
