@@ -304,7 +304,7 @@ mod tests {
             (r#"{"metric":"up","timestamp":1}"#, "the value is missing"),
             (
                 r#"{"metric":"up","value":1}"#,
-                "the sample has no timestamp, and the time of the scrape was not given",
+                "the sample has no timestamp, and the time of the scrape was not given\nhint: --at TIME gives it",
             ),
             (r#"{"timestamp":1,"value":1}"#, "the metric name is missing"),
             (r#"{"metric":{"job":"a"},"timestamp":1,"value":1}"#, "the metric name is missing"),
