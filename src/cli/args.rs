@@ -139,6 +139,7 @@ pub(super) enum Command {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum SchemaKind {
+    Rules,
     Playbook,
     Charter,
     Causes,
@@ -186,7 +187,7 @@ pub(super) struct Run {
     /// Apply this folder at the start, if it is not what is applied already; SIGHUP and POST /-/reload apply it again
     #[arg(long, value_name = "DIR")]
     pub(super) config: Option<PathBuf>,
-    /// Where the knowledge role keeps its store [default: $`XDG_STATE_HOME/homeostat`]
+    /// Where the knowledge role keeps its store [default: homeostat in XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served
@@ -195,7 +196,7 @@ pub(super) struct Run {
     #[command(flatten)]
     pub(super) collect: Collect,
     /// Copies of each stream: 1, 3 or 5. Streams that exist must have as many [default: as they have; 1 for new ones]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = replicas)]
     pub(super) replicas: Option<usize>,
 }
 
@@ -380,7 +381,7 @@ pub(super) enum Kb {
         /// Where to
         file: PathBuf,
     },
-    /// Read an export into an empty store; the knowledge role must not be running on it
+    /// Replace what a store holds by an export of the same ledger that is not older; no knowledge role may run on it
     Import {
         /// What `kb export` wrote
         file: PathBuf,
@@ -418,6 +419,15 @@ pub(super) struct Halt {
 
 fn input_format(text: &str) -> Result<ingest::Format, String> {
     text.parse().map_err(|error: ingest::UnknownFormat| error.to_string())
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("it is 1, 3 or 5".to_owned()),
+    }
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
