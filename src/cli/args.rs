@@ -49,10 +49,10 @@ pub(super) enum LogFormat {
 /// How to reach the bus, and which cell on it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Bus {
-    /// Server addresses, with commas between them [env: NATS_URL] [default: the nats context, else 127.0.0.1:4222]
+    /// Server addresses, with commas between them [env: `NATS_URL`] [default: the nats context, else 127.0.0.1:4222]
     #[arg(short, long, value_name = "URL", help_heading = "Connection")]
     pub(super) server: Option<String>,
-    /// A context of the `nats` tool [env: NATS_CONTEXT] [default: the selected one]
+    /// A context of the `nats` tool [env: `NATS_CONTEXT`] [default: the selected one]
     #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(super) context: Option<String>,
     /// A .creds file
@@ -154,8 +154,8 @@ pub(super) struct Dev {
     /// Where the server and the store keep their files [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
-    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
+    #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<PathBuf>,
     /// The port of the server on this machine, 0 for a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
@@ -187,7 +187,7 @@ pub(super) struct Run {
     /// Apply this folder at the start, if it is not what is applied already; SIGHUP and POST /-/reload apply it again
     #[arg(long, value_name = "DIR")]
     pub(super) config: Option<PathBuf>,
-    /// Where the knowledge role keeps its store [default: homeostat in XDG_STATE_HOME or ~/.local/state]
+    /// Where the knowledge role keeps its store [default: homeostat in `XDG_STATE_HOME`]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served

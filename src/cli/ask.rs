@@ -82,7 +82,8 @@ pub(super) async fn explain(args: args::Explain, context: &Context) -> Outcome {
             match answer["left_out"].as_u64() {
                 None | Some(0) => Ok(()),
                 Some(more) => {
-                    let text = format_args!("{} left out: an answer is one message", output::count(more, "record"));
+                    let text =
+                        format_args!("{} left out: an answer is one message", output::count(more, "record"));
                     output::line(text).or_else(printed)
                 }
             }
@@ -131,10 +132,8 @@ async fn import(
     let mut input = std::fs::File::open(file).map_err(|error| of_file(error, file, "cannot be read"))?;
     let knowledge =
         crate::role::knowledge::Knowledge::open(&data.join("knowledge"), created).map_err(outside)?;
-    let copied = knowledge
-        .store()
-        .import(&mut input)
-        .map_err(|error| of_file(error, file, "cannot be imported"))?;
+    let copied =
+        knowledge.store().import(&mut input).map_err(|error| of_file(error, file, "cannot be imported"))?;
     let told = json!({ "records": copied.records, "applied": copied.applied });
     done(
         context,

@@ -11,7 +11,12 @@ pub(super) fn told(entry: &Value) -> (String, String) {
     let what = match kind.as_str() {
         "violation" => {
             let value = said(&body["value"]);
-            format!("{} {} with value {value} on {}", said(&body["rule"]["alert"]), text("phase"), text("labels"))
+            format!(
+                "{} {} with value {value} on {}",
+                said(&body["rule"]["alert"]),
+                text("phase"),
+                text("labels")
+            )
         }
         "incident" => {
             let count = body["violations"].as_u64().unwrap_or(0);
@@ -52,7 +57,11 @@ fn analysis(body: &Value) -> String {
     };
     match body["causes"].as_array().map(Vec::as_slice) {
         Some([first, rest @ ..]) if !rest.is_empty() => {
-            format!("{}; less probable: {}", cause(first), list(&Value::from(rest), |cause| said(&cause["name"])))
+            format!(
+                "{}; less probable: {}",
+                cause(first),
+                list(&Value::from(rest), |cause| said(&cause["name"]))
+            )
         }
         Some([first, ..]) => cause(first),
         Some([]) | None => "no cause is known".to_owned(),

@@ -1,12 +1,15 @@
 //! What the JSON Schemas take, the loader takes, and the other way round: a table of both.
 
-use homeostat::wire::files::{FileKind, parse_analysis, parse_causes, parse_charter, parse_playbook, parse_rules, schema};
+use homeostat::wire::files::{
+    FileKind, parse_analysis, parse_causes, parse_charter, parse_playbook, parse_rules, schema,
+};
 use regex::Regex;
 use serde_json::Value;
 
 const PLAYBOOK: &str = "playbook: p\nanswers: [{cause: c}]\nsteps: [{name: s, webhook: {url: 'http://a'}}]\n\
                         verify: {expr: up, within: 1s}\n";
-const CAUSE: &str = "- {cause: c, prior: 0.1, symptoms: [{match: {alertname: X}, weight: 0.5, because: b}]}\n";
+const CAUSE: &str =
+    "- {cause: c, prior: 0.1, symptoms: [{match: {alertname: X}, weight: 0.5, because: b}]}\n";
 const RULES: &str = "groups: [{name: a, rules: [{alert: X, expr: up, for: 1m}]}]\n";
 
 /// Whether the loader takes a file whole.
@@ -98,7 +101,8 @@ fn schema_and_loader_agree() {
 fn fits(value: &Value, schema: &Value, root: &Value) -> bool {
     let Some(words) = schema.as_object() else { return schema == &Value::Bool(true) };
     let text = value.as_str();
-    let all = |schemas: &Value| schemas.as_array().unwrap().iter().filter(|one| fits(value, one, root)).count();
+    let all =
+        |schemas: &Value| schemas.as_array().unwrap().iter().filter(|one| fits(value, one, root)).count();
     words.iter().all(|(word, wanted)| match word.as_str() {
         "$schema" | "title" | "description" | "definitions" | "format" | "default" | "examples" => true,
         "$ref" => {
@@ -122,11 +126,13 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> bool {
         "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
         "minItems" => value.as_array().is_none_or(|items| items.len() as u64 >= wanted.as_u64().unwrap()),
         "maxItems" => value.as_array().is_none_or(|items| items.len() as u64 <= wanted.as_u64().unwrap()),
-        "uniqueItems" => value.as_array().is_none_or(|items| {
-            items.iter().enumerate().all(|(index, item)| !items[..index].contains(item))
-        }),
+        "uniqueItems" => value
+            .as_array()
+            .is_none_or(|items| items.iter().enumerate().all(|(index, item)| !items[..index].contains(item))),
         "items" => value.as_array().is_none_or(|items| items.iter().all(|item| fits(item, wanted, root))),
-        "minProperties" => value.as_object().is_none_or(|pairs| pairs.len() as u64 >= wanted.as_u64().unwrap()),
+        "minProperties" => {
+            value.as_object().is_none_or(|pairs| pairs.len() as u64 >= wanted.as_u64().unwrap())
+        }
         "required" => value.as_object().is_none_or(|pairs| {
             wanted.as_array().unwrap().iter().all(|name| pairs.contains_key(name.as_str().unwrap()))
         }),
