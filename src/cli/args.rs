@@ -49,10 +49,10 @@ pub(super) enum LogFormat {
 /// How to reach the bus, and which cell on it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Bus {
-    /// Server addresses, with commas between them [env: NATS_URL] [default: the nats context, else 127.0.0.1:4222]
+    /// Server addresses, with commas between them [env: `NATS_URL`] [default: the nats context, else 127.0.0.1:4222]
     #[arg(short, long, value_name = "URL", help_heading = "Connection")]
     pub(super) server: Option<String>,
-    /// A context of the `nats` tool [env: NATS_CONTEXT] [default: the selected one]
+    /// A context of the `nats` tool [env: `NATS_CONTEXT`] [default: the selected one]
     #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(super) context: Option<String>,
     /// A .creds file
@@ -139,6 +139,7 @@ pub(super) enum Command {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum SchemaKind {
+    Rules,
     Playbook,
     Charter,
     Causes,
@@ -153,8 +154,8 @@ pub(super) struct Dev {
     /// Where the server and the store keep their files [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// The `nats-server` program [default: HOMEOSTAT_NATS_SERVER, else the one on PATH]
-    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
+    #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<PathBuf>,
     /// The port of the server on this machine, 0 for a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
@@ -186,7 +187,7 @@ pub(super) struct Run {
     /// Apply this folder at the start, if it is not what is applied already; SIGHUP and POST /-/reload apply it again
     #[arg(long, value_name = "DIR")]
     pub(super) config: Option<PathBuf>,
-    /// Where the knowledge role keeps its store [default: $`XDG_STATE_HOME/homeostat`]
+    /// Where the knowledge role keeps its store [default: homeostat in `XDG_STATE_HOME`]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served
@@ -195,7 +196,7 @@ pub(super) struct Run {
     #[command(flatten)]
     pub(super) collect: Collect,
     /// Copies of each stream: 1, 3 or 5. Streams that exist must have as many [default: as they have; 1 for new ones]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = replicas)]
     pub(super) replicas: Option<usize>,
 }
 
@@ -380,7 +381,7 @@ pub(super) enum Kb {
         /// Where to
         file: PathBuf,
     },
-    /// Read an export into an empty store; the knowledge role must not be running on it
+    /// Replace what a store holds by an export of the same ledger that is not older; no knowledge role may run on it
     Import {
         /// What `kb export` wrote
         file: PathBuf,
@@ -418,6 +419,15 @@ pub(super) struct Halt {
 
 fn input_format(text: &str) -> Result<ingest::Format, String> {
     text.parse().map_err(|error: ingest::UnknownFormat| error.to_string())
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("it is 1, 3 or 5".to_owned()),
+    }
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {

@@ -27,10 +27,7 @@ impl Reached {
 /// Connects as the command line says.
 pub(super) async fn reach(args: &args::Bus, context: &Context) -> Result<Reached, Failure> {
     let settings = settings(args, context)?;
-    let connection = Connection::open(&settings, Purpose::Services).await.map_err(|error| {
-        let error = anyhow::Error::new(error);
-        outside(error.context("the bus cannot be reached\nhint: --server says where it is; `homeostat dev` starts a private one"))
-    })?;
+    let connection = Connection::open(&settings, Purpose::Services).await.map_err(outside)?;
     let topology = Topology::new(&args.prefix, args.cell()).map_err(usage)?;
     if let Some(wanted) = &args.cell {
         let found = nats::cell(&connection, &topology.names()).await.map_err(outside)?;

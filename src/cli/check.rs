@@ -9,7 +9,7 @@ use super::output::Format;
 use super::{Context, args, output, printed};
 use crate::config;
 use crate::model::{Bundle, BundleFile, Generation};
-use crate::wire::files::{FileError, Loaded};
+use crate::wire::files::{FileError, FileKind, Loaded};
 
 /// Checks folders and single files.
 pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
@@ -23,6 +23,10 @@ pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
         playbooks += loaded.configuration.playbooks.len();
         refused.extend(loaded.refused.iter().map(|error| refusal(path, error)));
         warnings.extend(loaded.warnings.iter().map(|error| refusal(path, error)));
+        // A single file refers to what is in others.
+        if path.is_dir() {
+            warnings.extend(loaded.dangling.iter().map(|error| refusal(path, error)));
+        }
     }
     let summary = json!({
         "files": files,
@@ -63,15 +67,37 @@ pub(super) fn read(path: &Path) -> Result<Bundle, Failure> {
         outside(anyhow::Error::new(error).context(format!("`{}` cannot be read", path.display())))
     })?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    // What a single file is, its folder says; rules where that says nothing.
+    // What a single file is, its name or its folder says, else what it begins with.
     let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let known = matches!(name.as_str(), "charter.yaml" | "charter.yml" | "analysis.yaml" | "analysis.yml");
     let path = match folder.as_deref() {
         _ if known => name,
         Some(folder @ ("playbooks" | "causes" | "rules")) => format!("{folder}/{name}"),
-        Some(_) | None => format!("rules/{name}"),
+        Some(_) | None => match kind_of(&text) {
+            FileKind::Rules => format!("rules/{name}"),
+            FileKind::Playbook => format!("playbooks/{name}"),
+            FileKind::Causes => format!("causes/{name}"),
+            FileKind::Charter => "charter.yaml".to_owned(),
+            FileKind::Analysis => "analysis.yaml".to_owned(),
+        },
     };
     Ok(Bundle::new(vec![BundleFile { path: path.into(), text: text.into() }]))
+}
+
+/// What a file is by the names at its margin; rules where they say nothing.
+fn kind_of(text: &str) -> FileKind {
+    let kind = |line: &str| {
+        let name = line.strip_prefix("- ").unwrap_or(line).split_once(':')?.0;
+        match name {
+            "groups" => Some(FileKind::Rules),
+            "playbook" | "answers" | "steps" | "verify" => Some(FileKind::Playbook),
+            "cause" => Some(FileKind::Causes),
+            "mode" | "armed" | "programs" | "cooldown" | "storm_violations" => Some(FileKind::Charter),
+            "scope_labels" => Some(FileKind::Analysis),
+            _ => None,
+        }
+    };
+    text.lines().find_map(kind).unwrap_or(FileKind::Rules)
 }
 
 /// Tells on standard error what of a folder cannot be used, and what is hardly meant so.
@@ -79,7 +105,7 @@ pub(super) fn tell(root: &Path, loaded: &Loaded) {
     for error in &loaded.refused {
         output::note(text(&refusal(root, error)));
     }
-    for error in &loaded.warnings {
+    for error in loaded.warnings.iter().chain(&loaded.dangling) {
         output::note(format_args!("warning: {}", text(&refusal(root, error))));
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::args;
 use super::exit::{Failure, outside};
+use super::{args, output};
 use crate::ingest::{self, IngestError, Merged};
 use crate::model::{Sample, Timestamp};
 
@@ -66,12 +66,14 @@ impl Input {
                 None => {
                     let more = self.merged.refused().saturating_sub(REFUSALS_TOLD_MAX);
                     if more > 0 {
-                        note(&format!("{more} more rows refused"));
+                        note(&format!("{} refused", output::count(more, "more row")));
                     }
                     let untimed = self.merged.untimed();
                     if untimed > 0 {
-                        let text = "samples without a time of their own are taken as of their scrape\nhint: --at TIME says when that was";
-                        note(&format!("{untimed} {text}"));
+                        let samples = output::count(untimed, "sample");
+                        note(&format!(
+                            "{samples} without a time: taken as of the scrape\nhint: --at TIME says when that was"
+                        ));
                     }
                     return Ok(None);
                 }

@@ -17,6 +17,7 @@ mod replay;
 mod run;
 mod signals;
 mod tail;
+mod words;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -79,7 +80,7 @@ fn run(command: Command, context: &Context) -> Outcome {
             clap_complete::generate(shell, &mut Cli::command(), "homeostat", &mut script);
             io::stdout().lock().write_all(&script).or_else(printed)
         }
-        Command::Schema { kind } => print_schema(kind),
+        Command::Schema { kind } => print_schema(kind, context),
         Command::DemoWorker { arguments } => demo::worker(arguments),
         Command::Bench(bench::Bench::Cycle { rounds }) => bench::cycle(rounds, context),
         Command::Bench(bench::Bench::Loop(args)) => block_on(bench::closed_loop(args, context)),
@@ -108,17 +109,16 @@ fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
     done
 }
 
-fn print_schema(kind: SchemaKind) -> Outcome {
+fn print_schema(kind: SchemaKind, context: &Context) -> Outcome {
     let kind = match kind {
         SchemaKind::Playbook => FileKind::Playbook,
         SchemaKind::Charter => FileKind::Charter,
         SchemaKind::Causes => FileKind::Causes,
         SchemaKind::Analysis => FileKind::Analysis,
+        SchemaKind::Rules => FileKind::Rules,
     };
-    match schema(kind) {
-        Some(schema) => output::one(output::Format::Json, &schema).or_else(printed),
-        None => Err(Failure::Usage(anyhow::anyhow!("this file has no schema of ours"))),
-    }
+    let format = if context.format == output::Format::Table { output::Format::Json } else { context.format };
+    output::one(format, &schema(kind)).or_else(printed)
 }
 
 /// What an error on standard output comes to: a reader that has had enough ends the command, and is no failure.

@@ -194,7 +194,11 @@ async fn serve(settings: ProcessSettings, serving: Serving, context: &Context) -
         () = signals.told_to_stop() => output::note("stopping: what is under way is finished first"),
     }
     stop.cancel();
-    running.await.map_err(outside)
+    tokio::select! {
+        done = &mut running => done.map_err(outside),
+        // Asked twice, we do not insist: what is unfinished is delivered again.
+        () = signals.told_to_stop() => Err(Failure::Finding),
+    }
 }
 
 /// Everything up to the roles.
@@ -215,9 +219,10 @@ async fn start(
     let version = env!("CARGO_PKG_VERSION");
     say(format_args!("homeostat {version} starts {}; its pages: http://{local}", roles.join(", ")));
     let process = Process::open(settings.clone(), context.clock.clone()).await.map_err(outside)?;
-    let producer = match collects {
-        true => Some(collect::producer(serving.collect.producer.as_deref(), settings, context).await?),
-        false => None,
+    let producer = if collects {
+        Some(collect::producer(serving.collect.producer.as_deref(), settings, context).await?)
+    } else {
+        None
     };
     let shelf = process.shelf().await.map_err(outside)?;
     if let Some(folder) = &serving.folder {
@@ -240,7 +245,7 @@ async fn tell_when_ready(mut readiness: watch::Receiver<Option<Readiness>>, text
         }
         say(text);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn apply(shelf: &Shelf, folder: &Path, context: &Context) -> Outcome {

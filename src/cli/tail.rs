@@ -6,7 +6,7 @@ use super::exit::{Outcome, outside, usage};
 use super::{Context, args, bus, output, printed};
 use crate::bus::Stored;
 use crate::bus::nats::{FeedError, Listener, SUBJECT_HEADER};
-use crate::model::OperatorRequest;
+use crate::model::{OperatorRequest, Timestamp};
 use crate::role::read_record;
 use crate::wire::intake::Received;
 use crate::wire::{self, Message, Subject, Subjects};
@@ -32,7 +32,7 @@ const BESIDE: [&str; 3] = ["samples.*", "intake.>", "dlq.*"];
 pub(super) async fn tail(args: args::Tail, context: &Context) -> Outcome {
     for subject in &args.subjects {
         let is_known = |known: &&str| overlap(subject, known);
-        if LEDGER.iter().any(|known| is_known(&known)) {
+        if LEDGER.iter().any(&is_known) {
             continue;
         }
         if args.from.is_some() {
@@ -41,7 +41,7 @@ pub(super) async fn tail(args: args::Tail, context: &Context) -> Outcome {
             );
             return Err(usage(anyhow::anyhow!(text)));
         }
-        if !BESIDE.iter().any(|known| is_known(&known)) {
+        if !BESIDE.iter().any(&is_known) {
             let known = LEDGER.into_iter().chain(BESIDE).collect::<Vec<_>>().join(" ");
             output::note(format_args!(
                 "nothing of ours is on `{subject}`\nhint: subjects are given below the prefix and v1: {known}"
@@ -209,13 +209,13 @@ fn received(subjects: &Subjects, stored: &Stored) -> Result<Value, String> {
             "labels": labels(&violation.labels),
             "severity": violation.severity.as_str(),
             "phase": violation.phase.as_str(),
-            "since": violation.since.map(|since| since.to_rfc3339()),
+            "since": violation.since.map(Timestamp::to_rfc3339),
             "value": violation.value,
         }),
         Received::Change(change) => json!({
             "kind": change.kind.as_str(),
             "scope": labels(&change.scope),
-            "at": change.at.map(|at| at.to_rfc3339()),
+            "at": change.at.map(Timestamp::to_rfc3339),
             "summary": &*change.summary,
         }),
     })
@@ -244,5 +244,33 @@ mod tests {
             assert_eq!(overlap(one, other), expected, "{one} and {other}");
             assert_eq!(overlap(other, one), expected, "{other} and {one}");
         }
+    }
+
+    #[test]
+    fn what_an_operator_asked_for_is_shown_in_words() {
+        let subjects = Subjects::default();
+        let request = OperatorRequest::Halt { reason: "deploy".into() };
+        let source = wire::envelope::Source { cell: "c", role: "operator", instance: "kim" };
+        let sent = Received::Control("kim".into(), request);
+        let message = wire::intake::message(&subjects, source, "1", &sent).unwrap();
+        let stored = |subject: &str, payload: bytes::Bytes, mut headers: Vec<(String, String)>| {
+            headers.extend(message.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+            Stored {
+                subject: subject.to_owned(),
+                headers,
+                payload,
+                sequence: 1,
+                stored_at: Timestamp::from_millis(0),
+            }
+        };
+        let told = json!({ "by": "kim", "asks": "halt", "reason": "deploy" });
+        let line = shown(&subjects, &stored(&message.subject, message.payload.clone(), Vec::new()));
+        assert_eq!(line["body"], told);
+        // A dead letter is what it was, and what cannot be read says why.
+        let original = vec![(SUBJECT_HEADER.to_owned(), message.subject.clone())];
+        let line = shown(&subjects, &stored("homeostat.v1.dlq.executor", message.payload.clone(), original));
+        assert_eq!(line["body"], told);
+        let line = shown(&subjects, &stored(&message.subject, "x".into(), Vec::new()));
+        assert!(line["body"]["unread"].as_str().is_some_and(|why| !why.is_empty()), "{line}");
     }
 }

@@ -60,3 +60,23 @@ async fn reload(State(served): State<Served>) -> Response {
     let _ = reload.try_send(());
     (StatusCode::ACCEPTED, "the configuration is applied again\n").into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reload_is_refused_where_there_is_nothing_to_load_from() {
+        let state = |reload| Served {
+            metrics: crate::telemetry::init_metrics().unwrap_or_else(|error| panic!("{error}")),
+            missing: Arc::new(Vec::new),
+            reload,
+        };
+        let (ask, mut asked) = mpsc::channel(1);
+        let served = state(Some(ask));
+        assert_eq!(super::reload(State(served.clone())).await.status(), StatusCode::ACCEPTED);
+        assert_eq!(asked.recv().await, Some(()));
+        let without = Served { reload: None, ..served };
+        assert_eq!(super::reload(State(without)).await.status(), StatusCode::CONFLICT);
+    }
+}

@@ -74,12 +74,11 @@ impl ExpositionReader {
         let mut words = rest.split_ascii_whitespace().take_while(|word| !word.starts_with('#'));
         let value = words.next().ok_or(RowError::NoValue)?;
         let value = value.parse().map_err(|_| RowError::Value(excerpt(value)))?;
-        let at = match words.next() {
-            Some(word) => self.moment(word)?,
-            None => {
-                self.untimed += 1;
-                self.scraped_at.ok_or(RowError::NoTime)?
-            }
+        let at = if let Some(word) = words.next() {
+            self.moment(word)?
+        } else {
+            self.untimed += 1;
+            self.scraped_at.ok_or(RowError::NoTime)?
         };
         if let Some(more) = words.next() {
             return Err(RowError::Trailing(excerpt(more)));

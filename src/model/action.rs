@@ -139,11 +139,11 @@ impl ActionSpec<Template> {
 }
 
 impl<Text> ActionSpec<Text> {
-    /// The kind's word: `nats-publish`, `nats-request`, `webhook` or `command`.
+    /// The kind's word: `nats_publish`, `nats_request`, `webhook` or `command`, as playbooks say it.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::NatsPublish { .. } => "nats-publish",
-            Self::NatsRequest { .. } => "nats-request",
+            Self::NatsPublish { .. } => "nats_publish",
+            Self::NatsRequest { .. } => "nats_request",
             Self::Webhook { .. } => "webhook",
             Self::Command { .. } => "command",
         }

@@ -354,7 +354,8 @@ impl Watching {
         self.kept_at = Some(now);
         let sequence = u64::try_from(self.behind).expect("a small number");
         let snapshot = self.core.snapshot();
-        let bytes = checkpoint::encode(&Checkpoint { stream: Timestamp::MIN, sequence, snapshot }).expect("a small state");
+        let bytes = checkpoint::encode(&Checkpoint { stream: Timestamp::MIN, sequence, snapshot })
+            .expect("a small state");
         let mut stream = self.stream.borrow_mut();
         stream.checkpoint = Some(bytes);
         self.behind = stream.there().count();

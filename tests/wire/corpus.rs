@@ -62,7 +62,8 @@ fn many_rule_files_are_one_bundle_and_no_group_is_lost() {
     let named: Vec<_> = loaded.refused.iter().filter(|error| error.cause.contains("group")).collect();
     assert!(named.is_empty(), "{named:?}");
     let taken: usize = loaded.configuration.groups.iter().map(|group| group.rules.len()).sum();
-    let not_evaluated = loaded.refused.iter().filter(|error| !error.cause.contains("recording rules")).count();
+    let not_evaluated =
+        loaded.refused.iter().filter(|error| !error.cause.contains("recording rules")).count();
     println!("{alerts} alerts in {} groups: {taken} are taken", loaded.configuration.groups.len());
     assert_eq!(taken + not_evaluated, alerts);
     let mut names: Vec<_> = loaded.configuration.groups.iter().map(|group| &group.name).collect();
@@ -74,8 +75,16 @@ fn many_rule_files_are_one_bundle_and_no_group_is_lost() {
 #[test]
 fn what_prometheus_refuses_is_refused_with_its_place_and_the_rest_is_used() {
     let mut refused = vec![
-        (own("rules/bad-fields.yml"), vec!["3:5: unknown field `namespace`", "9:9: unknown field `severity`"], 1),
-        (own("rules/bad-template.yml"), vec!["7:20: annotation `summary`: cannot expand `{{ $label.foo }}`"], 1),
+        (
+            own("rules/bad-fields.yml"),
+            vec!["3:5: unknown field `namespace`", "9:9: unknown field `severity`"],
+            1,
+        ),
+        (
+            own("rules/bad-template.yml"),
+            vec!["7:20: annotation `summary`: cannot expand `{{ $label.foo }}`"],
+            1,
+        ),
     ];
     if let (Some(rules), Some(tests)) = (public("rules"), public("rule-tests")) {
         // The others of its fixtures that are meant to be invalid have an invalid expression, which is not looked at.

@@ -8,6 +8,7 @@ mod data;
 mod fixtures;
 mod golden;
 mod hostile;
+mod schemas;
 mod state;
 
 use std::path::{Path, PathBuf};

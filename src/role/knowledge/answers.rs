@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use super::facts::{self, id};
 use super::rings::{self, Ring};
 use super::{Knowledge, KnowledgeError};
-use crate::model::{ActionId, AnalysisId, Entry, IncidentId, IncidentPhase, Labels, PlanId, Record};
+use crate::model::{
+    ActionId, Admission, AnalysisId, AttemptId, Entry, EpisodeId, IncidentId, IncidentPhase, Labels, PlanId,
+    Record,
+};
 use crate::store::{KeyRange, Table};
 use crate::wire;
 
@@ -31,7 +34,7 @@ pub enum Question {
         /// How many.
         limit: usize,
     },
-    /// Everything about an incident, by the id of the incident, one of its plans, analyses or actions.
+    /// Everything about an incident, by the id of the incident, one of its episodes, plans, analyses, actions or attempts.
     Explain {
         /// The id in its text form.
         id: String,
@@ -217,6 +220,31 @@ impl Knowledge {
         for (table, bits) in lookup {
             if let Some(bits) = bits {
                 return Ok(self.store.get(table, &id(bits))?);
+            }
+        }
+        if let Ok(episode) = text.parse::<EpisodeId>() {
+            // The first episode of an incident has its bits.
+            let first = id(IncidentId::of_episode(episode).as_u128());
+            if !self.rows_of(&first)?.is_empty() {
+                return Ok(Some(first.to_vec()));
+            }
+            return self.newest_with(
+                |entry| matches!(entry, Entry::Incident(incident) if incident.joined.contains(&episode)),
+            );
+        }
+        if let Ok(attempt) = text.parse::<AttemptId>() {
+            return self.newest_with(|entry| {
+                matches!(entry, Entry::Admission(Admission::Intent(intent)) if intent.attempt == attempt)
+            });
+        }
+        Ok(None)
+    }
+
+    /// The newest incident of which something is so, among the [`LISTED_MAX`] newest: there is no index to ask.
+    fn newest_with(&self, is_it: impl Fn(&Entry) -> bool) -> Result<Option<Vec<u8>>, KnowledgeError> {
+        for incident in self.newest(LISTED_MAX)? {
+            if self.rows_of(&incident)?.iter().flat_map(|row| &row.batch.entries).any(&is_it) {
+                return Ok(Some(incident));
             }
         }
         Ok(None)

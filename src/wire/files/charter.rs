@@ -111,7 +111,10 @@ mod tests {
         let cases = [
             ("mode: on\n", "c:1:7: `on` is not one of shadow, auto\nhint: "),
             ("mode: auto\ncooldwn: 1m\n", "c:2:1: unknown field `cooldwn`\nhint: did you mean `cooldown`?"),
-            ("concurrent_plans_max: -1\n", "c:1:23: "),
+            ("concurrent_plans_max: -1\n", "c:1:23: a whole number is expected here, 0 or more"),
+            ("mode: [auto]\n", "c:1:7: one word is expected here"),
+            ("armed: p\n", "c:1:8: a list is expected here"),
+            ("min_confidence: high\n", "c:1:17: a number is expected here"),
             ("programs:\n- true\n", "c:2:3: `true` is not an absolute path"),
             ("hosts: [\"http://ops/\"]\n", "c:1:9: `http://ops/` is not a host or `host:port`"),
             ("min_confidence: .nan\n", "c:1:17: `NaN` is not between 0 and 1"),

@@ -31,6 +31,8 @@ pub struct Loaded {
     pub refused: Vec<FileError>,
     /// What can be used, and is hardly meant so.
     pub warnings: Vec<FileError>,
+    /// What refers to nothing that is in the bundle, or to what cannot be there.
+    pub dangling: Vec<FileError>,
 }
 
 /// Reads every file of a bundle. `check` says whether an expression can be evaluated; it is called with the expression
@@ -61,9 +63,8 @@ pub fn load(
     }
     configuration.groups = named_apart(loader.groups);
     configuration.playbooks.sort_by(|one, other| one.name.cmp(&other.name));
-    let mut warnings = loader.warnings;
-    warnings.extend(references::dangling(&configuration, &loader.sources));
-    Loaded { configuration, refused: loader.refused, warnings }
+    let dangling = references::dangling(&configuration, &loader.sources);
+    Loaded { configuration, refused: loader.refused, warnings: loader.warnings, dangling }
 }
 
 /// Groups by name. As in Prometheus a group is its file and its name: groups of one name in several files are all named
@@ -288,8 +289,7 @@ mod tests {
         assert_eq!(refused, Vec::<String>::new());
         let names: Vec<String> =
             configuration.groups.iter().map(|group| group.rules[0].name.to_string()).collect();
-        let expected =
-            ["alone/X", "rules/a.yml;same/X", "rules/b.yml;external/X", "rules/d.yml;same/X"];
+        let expected = ["alone/X", "rules/a.yml;same/X", "rules/b.yml;external/X", "rules/d.yml;same/X"];
         assert_eq!(names, expected);
         assert!(configuration.groups.iter().all(|group| group.name == group.rules[0].name.group));
         let (one, _) = load_all(&files[..1]);
@@ -302,7 +302,8 @@ mod tests {
                         steps:\n- {name: a, webhook: {url: 'ftp://x'}}\n- {name: b, nats_publish: {subject: 'a b'}}\n\
                         - {name: c, command: {program: /bin/a}}\n- {name: d, webhook: {url: '{{ $labels.url }}'}}\n\
                         verify: {expr: up, within: 1s}\n";
-        let causes = "- {cause: c, prior: 0.1, symptoms: [{match: {alertname: Z}, weight: 0.5, because: b}]}\n";
+        let causes =
+            "- {cause: c, prior: 0.1, symptoms: [{match: {alertname: Z}, weight: 0.5, because: b}]}\n";
         let rules = "groups: [{name: a, rules: [{alert: X, expr: up, labels: {severity: loud}}]}]\n";
         let bundle = bundle(&[
             ("charter.yaml", "armed: [p, q]\n"),
@@ -316,10 +317,11 @@ mod tests {
             errors.iter().map(|error| error.to_string().lines().next().unwrap().to_owned()).collect()
         };
         assert_eq!(first(&loaded.refused), ["charter.yml:1:1: there is a charter in `charter.yaml` already"]);
+        let severity = "rules/a.yml:1:68: nobody knows the severity `loud`: it is taken as none";
+        assert_eq!(first(&loaded.warnings), [severity]);
         assert_eq!(
-            first(&loaded.warnings),
+            first(&loaded.dangling),
             [
-                "rules/a.yml:1:68: nobody knows the severity `loud`: it is taken as none",
                 "charter.yaml:1:12: `q` is armed, and there is no such playbook",
                 "playbooks/p.yaml:2:19: the cause `nothing` is in no catalogue",
                 "playbooks/p.yaml:2:60: `symptom:Y`: no rule raises the alert `Y`",

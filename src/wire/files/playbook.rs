@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::error::FileError;
-use super::yaml::{self, DurationText, Passage, ProgramPath, TemplateText};
+use super::yaml::{self, DurationText, LabelTexts, Passage, ProgramPath, TemplateText};
 use crate::model::{
     ActionSpec, Answer, Confidence, HttpMethod, Idempotency, Labels, Playbook, PlaybookError, StepTemplate,
     Template, Verification,
@@ -101,7 +101,7 @@ struct AnswerShape {
     min_confidence: Option<Confidence>,
     /// Labels that the incident's scope must have with these values.
     #[serde(default)]
-    #[schemars(with = "std::collections::BTreeMap<String, String>")]
+    #[schemars(with = "LabelTexts")]
     scope: Labels,
 }
 
@@ -118,6 +118,12 @@ impl AnswerShape {
 /// One step: a name, and exactly one of `nats_publish`, `nats_request`, `webhook` and `command`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    { "required": ["nats_publish"] },
+    { "required": ["nats_request"] },
+    { "required": ["webhook"] },
+    { "required": ["command"] },
+]))]
 struct StepShape {
     /// Its name, for people.
     #[schemars(length(min = 1))]
@@ -184,6 +190,7 @@ pub(super) struct VerifyShape {
     /// How long the effect may take to show: samples before are not looked at. 0s where it is not given.
     settle: Option<DurationText>,
     /// How long after `settle` the verdict may take.
+    #[schemars(extend("not" = { "pattern": "^(0+[a-z]*)+$" }))]
     within: DurationText,
     /// How many evaluations in a row must agree. 1 where it is not given.
     evaluations: Option<NonZeroU32>,

@@ -88,9 +88,10 @@ impl<'a> Known<'a> {
         }
         for step in playbook.steps.iter().chain(&playbook.undo) {
             let (word, cause) = match &step.spec {
-                ActionSpec::Command { program, .. } if !self.programs.contains(program.as_ref()) => {
-                    (program.as_ref(), format!("`{program}` is not among the charter's `programs`: it is never run"))
-                }
+                ActionSpec::Command { program, .. } if !self.programs.contains(program.as_ref()) => (
+                    program.as_ref(),
+                    format!("`{program}` is not among the charter's `programs`: it is never run"),
+                ),
                 ActionSpec::Webhook { url, .. } if is_literal(url) && !is_url(url.source()) => {
                     (url.source(), format!("`{}` is not an http or https URL", url.source()))
                 }
@@ -119,8 +120,9 @@ fn is_url(text: &str) -> bool {
 }
 
 fn is_subject(text: &str) -> bool {
-    let is_token =
-        |token: &str| !matches!(token, "" | "*" | ">") && !token.contains(|c: char| c.is_whitespace() || c.is_control());
+    let is_token = |token: &str| {
+        !matches!(token, "" | "*" | ">") && !token.contains(|c: char| c.is_whitespace() || c.is_control())
+    };
     !text.starts_with('$') && text.split('.').all(is_token)
 }
 
@@ -161,7 +163,9 @@ mod tests {
 
     #[test]
     fn urls_and_subjects_are_told_apart_from_what_is_none() {
-        for (text, expected) in [("http://a/b", true), ("https://a", true), ("ftp://a", false), ("http:///x", false)] {
+        for (text, expected) in
+            [("http://a/b", true), ("https://a", true), ("ftp://a", false), ("http:///x", false)]
+        {
             assert_eq!(is_url(text), expected, "{text}");
         }
         for (text, expected) in

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
+use super::duration;
 use super::error::FileError;
 use super::rule_shape::{GROUP_FIELDS, GroupShape, RULE_FIELDS, RuleFileShape, RuleShape, Text, TextMap};
 use super::yaml::{self, Passage};
-use super::duration;
 use crate::model::{METRIC_NAME, Rule, RuleGroup, RuleName, Template};
 
 /// What Prometheus takes where neither the group nor the server names an interval.
@@ -163,7 +163,8 @@ impl Reader {
     fn group(&mut self, shape: Spanned<GroupShape>, names: &mut BTreeSet<String>) -> Option<GroupText> {
         let told = self.refused.len();
         let name = self.group_name(&shape, names);
-        let GroupShape { evaluation, interval, query_offset, limit, labels, rules, unknown, .. } = shape.value;
+        let GroupShape { evaluation, interval, query_offset, limit, labels, rules, unknown, .. } =
+            shape.value;
         self.refused.extend(unknown.errors(&self.file, &GROUP_FIELDS));
         let interval = self.read(interval.as_ref(), duration::parse);
         let query_offset = self.read(query_offset.as_ref(), duration::parse);
@@ -256,7 +257,14 @@ impl Reader {
                 return None;
             }
         };
-        (self.refused.len() == told).then_some(RuleText { kind, expr, hold, keep_firing, labels, annotations })
+        (self.refused.len() == told).then_some(RuleText {
+            kind,
+            expr,
+            hold,
+            keep_firing,
+            labels,
+            annotations,
+        })
     }
 
     fn kind(&self, shape: &Spanned<RuleShape>) -> Result<RuleKind, FileError> {
@@ -423,7 +431,7 @@ groups:
                 "r.yml:6:17: label `a`: cannot expand `{{ $label.foo }}`",
             ),
             (rule_with("labels: {__name__: x}"), "r.yml:6:24: `__name__` cannot be the name of a label"),
-            (rule_with("alert: C"), "r.yml:6:5: duplicate mapping key: alert"),
+            (rule_with("alert: C"), "r.yml:6:5: `alert` stands here twice"),
             ("groups:\n- name: ''\n".into(), "r.yml:2:9: the group has an empty name"),
             ("groups:\n- name: a\n- name: a\n".into(), "r.yml:3:9: the group `a` stands in this file twice"),
             ("groups:\n- rules: []\n".into(), "r.yml:2:3: `name` is missing"),
@@ -477,7 +485,8 @@ groups:
 
     #[test]
     fn what_is_read_and_not_heeded_is_a_warning() {
-        let text = "groups:\n- {name: a, limit: 10, query_offset: 1m}\n- {name: b, limit: 0, query_offset: 0s}\n";
+        let text =
+            "groups:\n- {name: a, limit: 10, query_offset: 1m}\n- {name: b, limit: 0, query_offset: 0s}\n";
         let file = parse("r.yml", text).unwrap();
         let told: Vec<String> = file.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(

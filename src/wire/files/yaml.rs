@@ -112,10 +112,12 @@ impl JsonSchema for DurationText {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A duration in Prometheus' notation, for example `1m30s`.",
-            "type": "string",
+            "description": "A duration in Prometheus' notation, for example `1m30s`; nothing but zero goes without a unit.",
+            "type": ["string", "integer"],
             "pattern": "^(0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$",
             "minLength": 1,
+            "minimum": 0,
+            "maximum": 0,
         })
     }
 }
@@ -138,7 +140,24 @@ impl JsonSchema for TemplateText {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "description": "A text with places to fill in, for example `{{ $labels.job }}`.",
-            "type": "string",
+            "type": ["string", "number", "boolean"],
+        })
+    }
+}
+
+/// Labels: a number or a truth value is the text that stands in the file.
+pub(super) struct LabelTexts;
+
+impl JsonSchema for LabelTexts {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Labels".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Labels with their values.",
+            "type": "object",
+            "additionalProperties": { "type": ["string", "number", "boolean"] },
         })
     }
 }
