@@ -111,7 +111,9 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> bool {
         }
         "type" => match wanted {
             Value::Array(types) => types.iter().any(|one| is_of(value, one.as_str().unwrap())),
-            one => is_of(value, one.as_str().unwrap()),
+            one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+                is_of(value, one.as_str().unwrap())
+            }
         },
         "enum" => wanted.as_array().unwrap().contains(value),
         "const" => wanted == value,
