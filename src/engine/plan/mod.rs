@@ -2,6 +2,7 @@
 
 mod candidates;
 mod decide;
+mod looks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::engine::fold::Fold;
 use crate::model::{
     ActionSpec, Admission, Entry, IncidentId, Plan, Record, Report, ReportId, Role, Timestamp, Topic,
 };
+use looks::Looks;
 
 /// A wait shorter than this is sat out with the delivery in hand; a longer one gives it back to the queue, so that
 /// another planner has it if this one dies.
@@ -36,6 +38,8 @@ pub struct Planner {
     waiting: BTreeMap<(u64, Token), Waiting>,
     /// Plans that were published and that the fold does not have yet, with the incident's generation.
     under_way: BTreeMap<IncidentId, (Ticket, u32)>,
+    /// When each incident was looked at last: a record that comes again is no news.
+    looks: Looks,
 }
 
 /// What was decided in one step, with the deliveries that wait for it.
@@ -62,6 +66,7 @@ impl Planner {
             outbox: Outbox::new(Role::Planner, instance),
             waiting: BTreeMap::new(),
             under_way: BTreeMap::new(),
+            looks: Looks::default(),
         }
     }
 
@@ -100,7 +105,7 @@ impl Planner {
             let until = if waiting.until > now {
                 Some(waiting.until)
             } else {
-                self.decide_all(now, &mut made, place.1, &waiting.incidents)
+                self.decide_all(now, &mut made, place, &waiting.incidents)
             };
             decided.push((place, waiting, until));
         }
@@ -110,9 +115,7 @@ impl Planner {
                 None => self.outbox.ack(step, [token]),
                 // With a publish under way it stays in hand: given back now, it would be settled twice.
                 Some(until)
-                    if waiting.until <= now
-                        && until.saturating_since(now) > WAIT_IN_HAND_MAX
-                        && !self.outbox.holds(token) =>
+                    if until.saturating_since(now) > WAIT_IN_HAND_MAX && !self.outbox.holds(token) =>
                 {
                     step.done.push((token, Done::Nak(until.saturating_since(now))));
                 }
@@ -126,12 +129,13 @@ impl Planner {
         }
     }
 
-    /// Decides on each incident; returns when to decide again, where one of them is too young.
+    /// Decides on each incident that there is news of or whose time has come; returns when to decide again, where one of
+    /// them is too young.
     fn decide_all(
         &mut self,
         now: Timestamp,
         made: &mut Made,
-        token: Token,
+        (sequence, token): (u64, Token),
         incidents: &[IncidentId],
     ) -> Option<Timestamp> {
         let mut again: Option<Timestamp> = None;
@@ -142,7 +146,13 @@ impl Planner {
                 wait(Timestamp::MIN);
                 continue;
             }
-            match decide(&self.fold, &self.configuration, *incident, now) {
+            if let Some(due) = self.looks.stands(*incident, sequence, now) {
+                due.into_iter().for_each(&mut wait);
+                continue;
+            }
+            let decided = decide(&self.fold, &self.configuration, *incident, now);
+            self.looks.note(&self.fold, *incident, &decided);
+            match decided {
                 Decided::Nothing => {}
                 Decided::Wait(until) => wait(until),
                 Decided::Plan(plan) => {
@@ -208,7 +218,14 @@ impl Planner {
             self.outbox.ack(step, finished);
         }
         if result == Published::Refused {
-            self.under_way.retain(|_, (under_way, _)| *under_way != ticket);
+            let looks = &mut self.looks;
+            self.under_way.retain(|incident, (under_way, _)| {
+                let refused = *under_way == ticket;
+                if refused {
+                    looks.forget(*incident);
+                }
+                !refused
+            });
         }
     }
 }
@@ -227,7 +244,10 @@ impl Core for Planner {
                     return step;
                 }
             }
-            Input::Configuration(configuration) => self.configuration = configuration,
+            Input::Configuration(configuration) => {
+                self.configuration = configuration;
+                self.looks = Looks::default();
+            }
             Input::Frame(_)
             | Input::Table(_)
             | Input::ReadBack { .. }
