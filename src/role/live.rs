@@ -25,7 +25,7 @@ use crate::engine::core::Unanswered;
 use crate::engine::{
     Act, Acted, Ask, Configuration, Core, Delivery, Done, Emit, Input, Lease, Published, Step, Ticket, Token,
 };
-use crate::model::{MessageId, Outcome, OutcomeResult, Role, Timestamp};
+use crate::model::{Charter, MessageId, Outcome, OutcomeResult, Role, Timestamp};
 use crate::telemetry;
 use crate::wire::{self, Subjects};
 
@@ -243,7 +243,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     async fn take_work(&mut self, deliveries: Vec<bus::Delivery>, settler: &Settler) {
         let mut work = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            match decoding::work(&self.wiring.subjects, self.wiring.role, &delivery.stored) {
+            match decoding::work(&self.wiring.subjects, self.wiring.role, &delivery) {
                 Decoded::Value(Some(decoded)) => {
                     self.last_token += 1;
                     let token = Token(self.last_token);
@@ -387,8 +387,8 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
             let span = MessageId::of(&[&act.attempt]);
             let trace = wire::envelope::Trace::of(act.outcome.incident.as_u128(), span);
             let traceparent = trace.map(|trace| trace.to_string());
-            let programs = &configuration.charter.programs;
-            let under = Circumstances { programs, traceparent: traceparent.as_deref() };
+            let Charter { programs, hosts, .. } = &configuration.charter;
+            let under = Circumstances { programs, hosts, traceparent: traceparent.as_deref() };
             // Nobody asks any more: the role ended first, and whoever takes over finds the attempt in doubt.
             let _ = told.send(actuator.act(act, under).await);
         });

@@ -17,6 +17,6 @@ mod sampling;
 pub mod shards;
 pub mod world;
 
-pub use decoding::read_record;
+pub use decoding::{intake_place, read_record};
 pub use error::RoleError;
 pub use messenger::BusMessenger;

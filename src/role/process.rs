@@ -293,7 +293,8 @@ impl Process {
     ) -> Result<(), ProcessError> {
         let role = Role::Executor;
         let mut wiring = self.wiring(role, None, ready).await?;
-        wiring.intake = Some(self.intake(role, vec![format!("{}.intake.control.*", self.subjects)]).await?);
+        let control = vec![self.subjects.intake_control_all()];
+        wiring.intake = Some(self.work(role, &self.names.control, format!("{role}-control"), control).await?);
         let (owned, leases) = watch::channel(Vec::<Lease>::new());
         wiring.leases = Some(leases);
         let clock = self.clock.clone();
@@ -354,8 +355,8 @@ impl Process {
             Ok(())
         });
         let mut wiring = self.wiring(role, None, ready).await?;
-        let subjects = ["violations", "changes"].map(|kind| format!("{}.intake.{kind}", self.subjects));
-        wiring.intake = Some(self.intake(role, subjects.to_vec()).await?);
+        let subjects = vec![self.subjects.intake_violations(), self.subjects.intake_changes()];
+        wiring.intake = Some(self.work(role, &self.names.intake, format!("{role}-intake"), subjects).await?);
         let (frames_in, frames) = mpsc::channel(FRAME_BATCHES_QUEUED_MAX);
         let (tables, asked) = mpsc::channel(TABLE_QUESTIONS_MAX);
         wiring.frames = Some(frames);
@@ -470,10 +471,6 @@ impl Process {
             ready,
             clock: self.clock.clone(),
         })
-    }
-
-    async fn intake(&self, role: Role, filters: Vec<String>) -> Result<Work, ProcessError> {
-        self.work(role, &self.names.intake, format!("{role}-intake"), filters).await
     }
 
     async fn work(

@@ -17,6 +17,7 @@ async fn streams_are_created_once_and_verified_after_that() {
         [
             "HOMEOSTAT_LEDGER",
             "HOMEOSTAT_INTAKE",
+            "HOMEOSTAT_CONTROL",
             "HOMEOSTAT_SAMPLES",
             "HOMEOSTAT_DLQ",
             "KV_HOMEOSTAT_LEASES",
@@ -92,7 +93,7 @@ async fn two_cells_share_a_server_under_different_prefixes_and_not_under_overlap
     bed.topology.ensure(&connection).await.unwrap();
     let mut other = bed.topology.clone();
     other.prefix = "other".into();
-    assert_eq!(other.ensure(&connection).await.unwrap().len(), 6);
+    assert_eq!(other.ensure(&connection).await.unwrap().len(), 7);
 
     let client = async_nats::connect(bed.server.url()).await.unwrap();
     let taken = serde_json::json!({ "name": "ALL", "subjects": ["third.>"], "storage": "memory" });

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use homeostat::bus::nats::{
-    CAUSE_HEADER, Connection, DELIVERED_HEADER, DeadLetters, Ledger, SEQUENCE_HEADER, SUBJECT_HEADER, Work,
-    WorkError, WorkSpec,
+    CAUSE_HEADER, CUT_HEADER, Connection, DELIVERED_HEADER, DeadLetters, Ledger, Publisher, SEQUENCE_HEADER,
+    SUBJECT_HEADER, Work, WorkError, WorkSpec,
 };
-use homeostat::bus::{Delivery, Settle};
+use homeostat::bus::{Delivery, Outgoing, PublishError, Settle};
 
 use crate::support::{Bed, soon};
 
@@ -149,4 +149,107 @@ async fn poison_is_buried_with_its_cause_once() {
     // Its delivery ended with it: after `ack_wait` it would have come again.
     let more = tokio::time::timeout(Duration::from_millis(1_500), work.next_batch(1)).await;
     assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test]
+async fn poison_as_large_as_the_server_takes_is_buried_too() {
+    let (bed, connection) = Bed::ready().await;
+    let publisher = Publisher::new(connection.clone(), &bed.names.ledger);
+    // Its headers alone are nearly all that the server stores of them.
+    let large = |name: &str, bytes: usize| (name.to_owned(), "x".repeat(bytes));
+    let headers = vec![large("a", 30_000), large("b", 30_000), ("ce-type".to_owned(), "test".to_owned())];
+    let subject = bed.subject("violations.info");
+    let mut bodies = Vec::new();
+    for (id, headers) in [("heavy", vec![]), ("wordy", headers)] {
+        let taken = connection.payload_bytes_max() - 200;
+        let own: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let body = vec![0xff; taken - own];
+        bodies.push(body.len());
+        let subject = subject.clone();
+        let outgoing = Outgoing {
+            subject,
+            headers,
+            payload: body.into(),
+            id: id.into(),
+            expected_last_on_subject: None,
+        };
+        publisher.publish(outgoing).await.unwrap();
+    }
+    let mut work = Work::open(connection.clone(), spec(&bed, Duration::from_secs(1))).await.unwrap();
+    let letters = DeadLetters::new(connection.clone(), &bed.names, work.settler());
+    let mut buried = 0;
+    while buried < 2 {
+        for delivery in take(&mut work, 2).await {
+            letters.bury("analyzer", &delivery, &"cause ".repeat(1_000)).await.unwrap();
+            buried += 1;
+        }
+    }
+    let dlq = Ledger::of_stream(connection, &bed.names.dead_letters).await.unwrap();
+    let heavy = dlq.get(1).await.unwrap().unwrap();
+    assert!(heavy.payload.len() > 1_000_000 && heavy.payload.len() < bodies[0], "{}", heavy.payload.len());
+    assert!(heavy.headers.contains(&(CUT_HEADER.into(), bodies[0].to_string())));
+    // Without the headers that were too long there is room for its body.
+    let wordy = dlq.get(2).await.unwrap().unwrap();
+    assert_eq!(wordy.payload.len(), bodies[1]);
+    let has = |name: &str| wordy.headers.iter().any(|(known, _)| known == name);
+    assert!(has("ce-type") && has(CAUSE_HEADER) && !has("a") && !has(CUT_HEADER));
+    let more = tokio::time::timeout(Duration::from_millis(1_500), work.next_batch(1)).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test]
+async fn a_full_intake_refuses_violations_and_takes_a_halt() {
+    let (bed, connection) = Bed::ready().await;
+    let intake = Publisher::new(connection.clone(), &bed.names.intake);
+    let mut refused = None;
+    for number in 0..20 {
+        let flood = Outgoing {
+            payload: vec![0; 1_000_000].into(),
+            ..bed.outgoing("intake.violations", &number.to_string())
+        };
+        refused = intake.publish(flood).await.err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    assert!(matches!(refused, Some(PublishError::Unavailable(_))), "{refused:?}");
+    let control = Publisher::new(connection.clone(), &bed.names.control);
+    control.publish(bed.outgoing("intake.control.kim", "halt")).await.unwrap();
+    // One user's flood leaves room for the others, and for its own newest request.
+    for number in 0..1_100 {
+        control.publish(bed.outgoing("intake.control.eve", &number.to_string())).await.unwrap();
+    }
+    let stream = Ledger::of_stream(connection.clone(), &bed.names.control).await.unwrap();
+    assert!(stream.last_on(&bed.subject("intake.control.kim")).await.unwrap().is_some());
+    let newest = stream.last_on(&bed.subject("intake.control.eve")).await.unwrap().unwrap();
+    assert_eq!(newest.payload.as_ref(), b"1099");
+    // What nobody takes is not taken in.
+    for subject in ["intake.approvals.kim", "intake.anything"] {
+        let error = intake.publish(bed.outgoing(subject, subject)).await.unwrap_err();
+        assert!(!error.may_be_stored() || matches!(error, PublishError::TimedOut), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn work_of_a_stream_that_was_created_anew_can_be_told_from_what_came_before() {
+    let (bed, connection) = Bed::ready().await;
+    let spec = WorkSpec {
+        stream: bed.names.control.clone(),
+        name: "executor-control".into(),
+        filters: vec![bed.subject("intake.control.*")],
+        ..spec(&bed, LONG)
+    };
+    let control = Publisher::new(connection.clone(), &bed.names.control);
+    let first = async |spec: WorkSpec, id: &str| {
+        control.publish(bed.outgoing("intake.control.kim", id)).await.unwrap();
+        let mut work = Work::open(connection.clone(), spec).await.unwrap();
+        take(&mut work, 1).await.remove(0)
+    };
+    let before = first(spec.clone(), "one").await;
+    let client = async_nats::connect(bed.server.url()).await.unwrap();
+    client.request("$JS.API.STREAM.DELETE.HOMEOSTAT_CONTROL", "".into()).await.unwrap();
+    assert_eq!(bed.topology.ensure(&connection).await.unwrap(), ["HOMEOSTAT_CONTROL"]);
+    let anew = first(spec, "two").await;
+    assert_eq!((before.stored.sequence, anew.stored.sequence), (1, 1));
+    assert!(anew.stream_created > before.stream_created);
 }

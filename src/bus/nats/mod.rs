@@ -26,7 +26,9 @@ mod work;
 
 pub use connect::{ConnectError, Connection, Connections, Purpose};
 pub use context::{ContextError, ContextFiles};
-pub use dead_letter::{CAUSE_HEADER, DELIVERED_HEADER, DeadLetters, SEQUENCE_HEADER, SUBJECT_HEADER};
+pub use dead_letter::{
+    CAUSE_HEADER, CUT_HEADER, DELIVERED_HEADER, DeadLetters, SEQUENCE_HEADER, SUBJECT_HEADER,
+};
 pub use difference::Difference;
 pub use events::{Counts, Events, Link};
 pub use feed::{Feed, FeedError};

@@ -29,6 +29,10 @@ const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
 const SAMPLES_DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 /// A few checkpoint periods of a monitor.
 const SAMPLES_AGE: Duration = Duration::from_mins(5);
+/// Requests of one user that nobody has obeyed yet. Only the newest of them counts, so the oldest go.
+const CONTROL_REQUESTS_PER_USER_MAX: i64 = 1_024;
+/// Room for full queues of a hundred users.
+const CONTROL_BYTES: i64 = 64 * MIB;
 /// How long the end of a lease stays readable.
 const LEASE_MARKER_AGE: Duration = Duration::from_hours(1);
 /// A lease is a name; more is a mistake.
@@ -118,6 +122,8 @@ pub struct Names {
     pub ledger: String,
     /// The stream of what others send us.
     pub intake: String,
+    /// The stream of what operators ask for.
+    pub control: String,
     /// The stream of frames.
     pub samples: String,
     /// The stream of what could not be processed.
@@ -311,6 +317,7 @@ impl Topology {
         Ok(vec![
             self.ledger(&subjects),
             self.intake(&subjects),
+            self.control(&subjects),
             self.samples(&subjects),
             self.dead_letters(&subjects),
             self.leases(),
@@ -348,11 +355,26 @@ impl Topology {
     }
 
     /// A message is gone when it is recorded, and acknowledgements of such a stream survive a crash of the server. A
-    /// full one refuses what is new, instead of losing what was accepted.
+    /// full one refuses what is new, instead of losing what was accepted. Nothing comes in that nobody takes: it would
+    /// stay, and fill the stream for all others.
     fn intake(&self, subjects: &Subjects) -> Config {
         let names = self.names();
-        let base = self.base(names.intake, vec![subjects.intake_all()], self.intake);
+        let taken = vec![subjects.intake_violations(), subjects.intake_changes()];
+        let base = self.base(names.intake, taken, self.intake);
         Config { retention: RetentionPolicy::WorkQueue, discard: DiscardPolicy::New, ..base }
+    }
+
+    /// A stream of its own: whatever floods the intake, a halt is taken. Each user has a queue of its own for the same
+    /// reason, and a full one loses its oldest request, which a newer one has overruled.
+    fn control(&self, subjects: &Subjects) -> Config {
+        let names = self.names();
+        let limits = Limits { age: self.intake.age, bytes: CONTROL_BYTES };
+        let base = self.base(names.control, vec![subjects.intake_control_all()], limits);
+        Config {
+            retention: RetentionPolicy::WorkQueue,
+            max_messages_per_subject: CONTROL_REQUESTS_PER_USER_MAX,
+            ..base
+        }
     }
 
     fn samples(&self, subjects: &Subjects) -> Config {
@@ -411,6 +433,7 @@ impl Names {
         Self {
             ledger: format!("{upper}_LEDGER"),
             intake: format!("{upper}_INTAKE"),
+            control: format!("{upper}_CONTROL"),
             samples: format!("{upper}_SAMPLES"),
             dead_letters: format!("{upper}_DLQ"),
             leases: format!("{upper}_LEASES"),

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::facts::{self, id};
+use super::rings::{self, Ring};
 use super::{Knowledge, KnowledgeError};
 use crate::model::{
     ActionId, Admission, AnalysisId, AttemptId, Entry, EpisodeId, IncidentId, IncidentPhase, Labels, PlanId,
@@ -11,8 +12,8 @@ use crate::model::{
 use crate::store::{KeyRange, Table};
 use crate::wire;
 
-/// Rows of one incident in one answer.
-const ROWS_MAX: usize = 2_000;
+/// Rows of one incident in one answer: as many as are kept of one.
+const ROWS_MAX: usize = facts::ROWS_PER_INCIDENT_MAX as usize;
 /// Incidents, plans or learned pairs in one answer.
 const LISTED_MAX: usize = 500;
 /// An answer is one message: what would make it larger is left out, and said so.
@@ -83,8 +84,9 @@ impl Knowledge {
         Ok(json!({
             "applied": stats.applied,
             "stored_at": stats.stored_at.to_rfc3339(),
-            "incidents": facts::count(&self.store)?,
-            "incidents_max": facts::INCIDENTS_MAX,
+            "incidents": rings::count(&self.store, Ring::Incidents)?,
+            "incidents_max": Ring::Incidents.max(),
+            "full_thousandths": self.store.fullness(),
             "records": stats.records,
             "live_bytes": stats.live_bytes,
             "disk_bytes": stats.disk_bytes,
@@ -170,7 +172,7 @@ impl Knowledge {
             .flat_map(|row| row.batch.entries.iter().filter_map(Entry::as_incident))
             .flat_map(|incident| incident.joined.clone())
             .collect();
-        for episode in joined {
+        for episode in joined.into_iter().take(ROWS_MAX) {
             let range = KeyRange::prefix(&id(episode.as_u128()));
             for row in self.store.scan(Table::Violations, &range, ROWS_MAX)?.records {
                 rows.push(wire::ledger::kept(&row.value)?);
@@ -250,11 +252,11 @@ impl Knowledge {
 
     fn newest(&self, limit: usize) -> Result<Vec<Vec<u8>>, KnowledgeError> {
         let mut newest = std::collections::VecDeque::new();
-        let mut range = KeyRange::all();
+        let (table, mut range) = Ring::Incidents.in_time();
         loop {
-            let page = self.store.scan(Table::ByTime, &range, ROWS_MAX)?;
+            let page = self.store.scan(table, &range, ROWS_MAX)?;
             for row in &page.records {
-                newest.extend(row.key.get(8..24).map(<[u8]>::to_vec));
+                newest.extend(Ring::subject(&row.key).map(<[u8]>::to_vec));
                 if newest.len() > limit {
                     newest.pop_front();
                 }
@@ -268,7 +270,7 @@ impl Knowledge {
     }
 
     fn rows_of(&self, incident: &[u8]) -> Result<Vec<Record>, KnowledgeError> {
-        let rows = self.store.scan(Table::Incidents, &KeyRange::prefix(incident), ROWS_MAX)?.records;
+        let rows = self.store.scan(Table::Incidents, &facts::rows_of(incident), ROWS_MAX)?.records;
         rows.iter().map(|row| Ok(wire::ledger::kept(&row.value)?)).collect()
     }
 }

@@ -300,7 +300,7 @@ mod tests {
     fn what_refers_to_nothing_is_a_warning_where_it_stands() {
         let playbook = "playbook: p\nanswers: [{cause: nothing}, {cause: 'symptom:X'}, {cause: 'symptom:Y'}]\n\
                         steps:\n- {name: a, webhook: {url: 'ftp://x'}}\n- {name: b, nats_publish: {subject: 'a b'}}\n\
-                        - {name: c, command: {program: /bin/a}}\n- {name: d, webhook: {url: '{{ $labels.url }}'}}\n\
+                        - {name: c, command: {program: /bin/a}}\n- {name: d, webhook: {url: 'http://x/{{ $labels.url }}'}}\n\
                         verify: {expr: up, within: 1s}\n";
         let causes =
             "- {cause: c, prior: 0.1, symptoms: [{match: {alertname: Z}, weight: 0.5, because: b}]}\n";

@@ -224,6 +224,9 @@ fn steps(file: &str, shapes: &[Spanned<StepShape>]) -> Result<Vec<StepTemplate>,
                 "a step has exactly one of `nats_publish`, `nats_request`, `webhook` and `command`",
             ));
         };
+        if let ActionSpec::Webhook { url, .. } = &spec {
+            url.check_authority().map_err(|misfit| refuse(&misfit.to_string()))?;
+        }
         Ok(StepTemplate {
             name: step.name.as_str().into(),
             spec,
@@ -301,7 +304,7 @@ undo:
         assert_eq!(playbook.answers[0].scope, Labels::new([("service", "checkout")]).unwrap());
         assert_eq!(playbook.answers[0].min_confidence, Confidence::new(0.6).unwrap());
         let labels = Labels::new([("worker", "w1")]).unwrap();
-        let filled = |spec: &ActionSpec<Template>| spec.map(|text| text.render(&labels, 0.0));
+        let filled = |spec: &ActionSpec<Template>| spec.fill(&labels).unwrap();
         let restart = &playbook.steps[0];
         assert_eq!((restart.timeout, restart.idempotency), (Duration::from_secs(5), Idempotency::Key));
         let (subject, body) = ("workers.w1.restart".into(), r#"{"key":"w1"}"#.into());
@@ -336,6 +339,11 @@ undo:
             ),
             ("/bin/true", "true", "p.yaml:24:24: `true` is not an absolute path"),
             ("/bin/true", "/bin/../x", "p.yaml:24:24: `/bin/../x` is not an absolute path"),
+            (
+                "http://localhost/hook",
+                "http://{{ $labels.worker }}/hook",
+                "p.yaml:15:5: a place in scheme, host or port of the URL `http://{{ $labels.worker }}/hook`",
+            ),
             ("within: 5s", "within: 0s", "p.yaml:18:3: `verify.within` has to be longer than zero"),
             (
                 "evaluations: 3",

@@ -185,6 +185,36 @@ impl JsonSchema for ProgramPath {
     }
 }
 
+/// A host, with or without a port, in lower case as URLs have it.
+#[derive(Clone, Debug)]
+pub(super) struct HostName(pub(super) Arc<str>);
+
+impl<'de> Deserialize<'de> for HostName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, "a host or `host:port`", |text| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+            if text.is_empty() || !text.chars().all(fits) {
+                return Err(format!("`{text}` is not a host or `host:port`"));
+            }
+            Ok(Self(text.to_ascii_lowercase().into()))
+        })
+    }
+}
+
+impl JsonSchema for HostName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Host".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A host, with or without a port.",
+            "type": "string",
+            "pattern": r"^[A-Za-z0-9._:\[\]-]+$"
+        })
+    }
+}
+
 fn parsed<'de, D, T, E>(
     deserializer: D,
     expected: &'static str,
