@@ -67,6 +67,39 @@ fn every_command_has_help() {
     assert_eq!(told(&["--version"]).1.trim(), concat!("homeostat ", env!("CARGO_PKG_VERSION")));
 }
 
+/// Words as a shell parts them: by blanks, but not in quotes.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), _) if c == open => quote = None,
+            (None, ' ') => words.push(String::new()),
+            _ => words.last_mut().unwrap().push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn the_commands_of_the_readme_are_commands() {
+    let readme = fs::read_to_string(program::root().join("README.md")).unwrap();
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("homeostat "));
+    let mut count = 0;
+    for line in lines {
+        let command = line.split(" # ").next().unwrap();
+        let mut arguments = words(command);
+        // What stands before --help is read as ever: an argument that is not known would be refused.
+        arguments.push("--help".to_owned());
+        let (code, _, err) = told(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!((code, err.as_str()), (0, ""), "{line}");
+        count += 1;
+    }
+    assert!(count >= 12, "{count} commands in README.md");
+}
+
 #[test]
 fn exit_codes_tell_findings_from_wrong_usage_and_failures_outside() {
     let folder = tempfile::tempdir().unwrap();
@@ -85,6 +118,7 @@ fn exit_codes_tell_findings_from_wrong_usage_and_failures_outside() {
         (2, vec!["incidents", "-n", "0"]),
         (2, vec!["run", "--replicas", "2"]),
         (2, vec!["explain", "whatever"]),
+        (2, vec!["demo", "-o", "json"]),
         (2, vec!["run", "--scrape-interval", "1ms"]),
         (2, vec!["run", "--scrape", "ftp://somewhere", "--data", nowhere]),
         (3, vec!["check", nowhere]),

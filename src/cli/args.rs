@@ -101,7 +101,7 @@ pub(super) enum Command {
     Replay(Replay),
     /// Publish samples from files or standard input
     Publish(Publish),
-    /// Show what goes over the bus, decoded, one JSON object a line
+    /// Show what goes over the bus, decoded, one JSON object a line (or with -o yaml one document each)
     Tail(Tail),
     /// List incidents, newest first
     Incidents(Listing),

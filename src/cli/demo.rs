@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Failure, Outcome, outside, usage};
+use super::output::Format;
 use super::signals::Signals;
 use super::{Context, args, output, printed, run};
 use crate::bus::nats::{
@@ -65,6 +66,9 @@ pub(super) fn worker(arguments: Vec<String>) -> Outcome {
 
 /// Shows both acts; done only if both ended as told.
 pub(super) async fn demo(args: args::Demo, context: &Context) -> Outcome {
+    if context.format != Format::Table {
+        return Err(usage(anyhow::anyhow!("the demo is a story, and is told in words\nhint: leave -o out")));
+    }
     let folder = match &args.data {
         Some(folder) => folder.clone(),
         None => run::temporary_folder(context).map_err(outside)?,

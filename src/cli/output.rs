@@ -31,6 +31,14 @@ pub(super) fn note(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Prints one object of many that come one after the other: a line of JSON each, or a document of YAML.
+pub(super) fn next(format: Format, value: &Value) -> io::Result<()> {
+    match format {
+        Format::Table | Format::Json | Format::Jsonl => line(value),
+        Format::Yaml => write!(io::stdout().lock(), "---\n{}", yaml(value)),
+    }
+}
+
 /// A number with its noun: `1 file`, `2 files`.
 pub(super) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })

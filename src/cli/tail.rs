@@ -51,13 +51,19 @@ pub(super) async fn tail(args: args::Tail, context: &Context) -> Outcome {
     let reached = bus::reach(&args.bus, context).await?;
     let left = args.count.unwrap_or(u64::MAX);
     match args.from {
-        Some(from) => tail_ledger(&reached, from, &args.subjects, left).await,
+        Some(from) => tail_ledger(&reached, from, &args.subjects, left, context).await,
         None => tail_live(&reached, args.subjects, left, context).await,
     }
 }
 
 /// What the ledger has from a sequence on, and then what comes.
-async fn tail_ledger(reached: &bus::Reached, from: u64, subjects: &[String], mut left: u64) -> Outcome {
+async fn tail_ledger(
+    reached: &bus::Reached,
+    from: u64,
+    subjects: &[String],
+    mut left: u64,
+    context: &Context,
+) -> Outcome {
     let wanted: Vec<String> =
         subjects.iter().map(|subject| format!("{}.{subject}", reached.subjects)).collect();
     let is_wanted =
@@ -84,7 +90,7 @@ async fn tail_ledger(reached: &bus::Reached, from: u64, subjects: &[String], mut
             Err(error) => return Err(outside(error)),
         };
         for stored in batch.iter().filter(|stored| is_wanted(stored)) {
-            output::line(shown(&reached.subjects, stored)).or_else(printed)?;
+            output::next(context.format, &shown(&reached.subjects, stored)).or_else(printed)?;
             left -= 1;
             if left == 0 {
                 break;
@@ -125,7 +131,7 @@ async fn tail_live(
                 body.remove("sequence");
                 body.remove("stored_at");
             }
-            output::line(line).or_else(printed)?;
+            output::next(context.format, &line).or_else(printed)?;
             left -= 1;
             if left == 0 {
                 break;

@@ -162,11 +162,14 @@ pub enum RowError {
     /// A series without a metric name.
     #[error("the metric name is missing")]
     NoMetric,
+    /// A row that has to say when, and does not.
+    #[error("the sample has no timestamp")]
+    NoTime,
     /// A scrape without a time of its own, read without saying when it was taken.
     #[error(
         "the sample has no timestamp, and the time of the scrape was not given\nhint: --at TIME gives it"
     )]
-    NoTime,
+    NoScrapeTime,
     /// Something behind a complete sample.
     #[error("`{0}` follows the sample")]
     Trailing(String),

@@ -78,7 +78,7 @@ impl ExpositionReader {
             self.moment(word)?
         } else {
             self.untimed += 1;
-            self.scraped_at.ok_or(RowError::NoTime)?
+            self.scraped_at.ok_or(RowError::NoScrapeTime)?
         };
         if let Some(more) = words.next() {
             return Err(RowError::Trailing(excerpt(more)));
@@ -278,7 +278,7 @@ rpc_duration_seconds{quantile="0.99"} -Inf
     fn a_sample_without_any_time_is_refused() {
         let mut reader = ExpositionReader::new(Dialect::Prometheus, None);
         let mut samples = VecDeque::new();
-        assert_eq!(reader.read("up 1", &mut samples), Err(RowError::NoTime));
+        assert_eq!(reader.read("up 1", &mut samples), Err(RowError::NoScrapeTime));
         assert_eq!(reader.read("up 1 5", &mut samples), Ok(()));
         assert_eq!(samples[0].series, Labels::new([(METRIC_NAME, "up")]).unwrap());
     }

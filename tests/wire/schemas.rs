@@ -109,11 +109,9 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> bool {
             let place = wanted.as_str().unwrap().trim_start_matches('#');
             fits(value, root.pointer(place).unwrap(), root)
         }
-        "type" => match wanted {
-            Value::Array(types) => types.iter().any(|one| is_of(value, one.as_str().unwrap())),
-            one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
-                is_of(value, one.as_str().unwrap())
-            }
+        "type" => match wanted.as_array() {
+            Some(types) => types.iter().any(|one| is_of(value, one.as_str().unwrap())),
+            None => is_of(value, wanted.as_str().unwrap()),
         },
         "enum" => wanted.as_array().unwrap().contains(value),
         "const" => wanted == value,
