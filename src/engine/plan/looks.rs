@@ -21,6 +21,15 @@ pub(super) struct Looks {
     left: usize,
 }
 
+/// When to look at an incident again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// When the ledger has news of it.
+    WithNews,
+    /// At this time, if there is no news before.
+    At(Timestamp),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Look {
     /// The last record that was known.
@@ -30,16 +39,11 @@ struct Look {
 }
 
 impl Looks {
-    /// What the last look found, where it still stands: it knew the record, and its time has not come. Inside is when to
-    /// look again, if ever.
-    pub(super) fn stands(
-        &self,
-        incident: IncidentId,
-        sequence: u64,
-        now: Timestamp,
-    ) -> Option<Option<Timestamp>> {
+    /// When to look again, where what the last look found still stands: it knew the record, and its time has not come.
+    pub(super) fn stands(&self, incident: IncidentId, sequence: u64, now: Timestamp) -> Option<Again> {
         let look = self.last.get(&incident).filter(|look| look.folded >= sequence)?;
-        look.due.is_none_or(|due| due > now).then_some(look.due)
+        let stands = look.due.is_none_or(|due| due > now);
+        stands.then(|| look.due.map_or(Again::WithNews, Again::At))
     }
 
     /// Takes in what a look found.

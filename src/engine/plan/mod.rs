@@ -16,7 +16,7 @@ use crate::engine::fold::Fold;
 use crate::model::{
     ActionSpec, Admission, Entry, IncidentId, Plan, Record, Report, ReportId, Role, Timestamp, Topic,
 };
-use looks::Looks;
+use looks::{Again, Looks};
 
 /// A wait shorter than this is sat out with the delivery in hand; a longer one gives it back to the queue, so that
 /// another planner has it if this one dies.
@@ -146,9 +146,13 @@ impl Planner {
                 wait(Timestamp::MIN);
                 continue;
             }
-            if let Some(due) = self.looks.stands(*incident, sequence, now) {
-                due.into_iter().for_each(&mut wait);
-                continue;
+            match self.looks.stands(*incident, sequence, now) {
+                Some(Again::At(due)) => {
+                    wait(due);
+                    continue;
+                }
+                Some(Again::WithNews) => continue,
+                None => {}
             }
             let decided = decide(&self.fold, &self.configuration, *incident, now);
             self.looks.note(&self.fold, *incident, &decided);
