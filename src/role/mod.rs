@@ -10,6 +10,7 @@ mod error;
 mod exclusive;
 pub mod knowledge;
 pub mod live;
+mod loading;
 mod messenger;
 pub mod process;
 pub mod replay;

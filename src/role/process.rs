@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::applying::{ApplyError, Shelf};
 use super::knowledge::{self, Knowledge};
 use super::live::{self, ACK_WAIT, Wiring};
+use super::loading::Loading;
 use super::{BusMessenger, RoleError, exclusive, sampling, shards};
 use crate::actuator::Actuator;
 use crate::bus::nats::{
@@ -18,10 +19,8 @@ use crate::bus::nats::{
     Work, WorkSpec,
 };
 use crate::clock::Clock;
-use crate::config;
 use crate::engine::analyze::Analyzer;
 use crate::engine::execute::Executor;
-use crate::engine::fold::Fold;
 use crate::engine::monitor::Monitor;
 use crate::engine::plan::Planner;
 use crate::engine::{Configuration, Lease};
@@ -37,10 +36,6 @@ pub(crate) const TAKEN_IN_ADVANCE: usize = 256;
 pub(crate) const FRAME_BATCHES_QUEUED_MAX: usize = 64;
 /// Tables that are being asked for.
 const TABLE_QUESTIONS_MAX: usize = 64;
-/// How often is looked whether the ledger is about to forget which bundle holds.
-const RESTATE_LOOK: Duration = Duration::from_hours(1);
-/// How often the ledger is asked which bundle holds, beside what the roles see on their feeds.
-const CONFIGURATION_POLL: Duration = Duration::from_secs(5);
 
 /// What a process is told.
 #[derive(Clone, Debug)]
@@ -103,9 +98,8 @@ pub struct Process {
     subjects: Subjects,
     instance: Arc<str>,
     clock: Clock,
-    configuration: watch::Sender<Arc<Configuration>>,
+    loading: Loading,
     readiness: Vec<(Role, watch::Receiver<bool>)>,
-    announced: watch::Sender<Generation>,
 }
 
 /// What a server of readiness needs to know; cheap to clone.
@@ -153,9 +147,8 @@ impl Process {
             subjects,
             instance,
             clock,
-            configuration: watch::Sender::new(Arc::default()),
+            loading: Loading::default(),
             readiness: Vec::new(),
-            announced: watch::Sender::new(Generation::default()),
         };
         process.readiness = process
             .settings
@@ -196,7 +189,7 @@ impl Process {
         stop: CancellationToken,
     ) -> Result<(), ProcessError> {
         let shelf = self.shelf().await?;
-        self.load(&shelf).await?;
+        self.loading.newest(&shelf).await?;
         let mut tasks: JoinSet<Result<(), ProcessError>> = JoinSet::new();
         let roles = self.settings.roles.clone();
         self.readiness.clear();
@@ -215,8 +208,11 @@ impl Process {
             keeping.await;
             Ok(())
         });
-        let watching = self.watch_configuration(shelf, roles_stop.clone());
-        tasks.spawn(watching);
+        let keeping = self.loading.clone().keep(shelf, self.clock.clone(), roles_stop.clone());
+        tasks.spawn(async move {
+            keeping.await;
+            Ok(())
+        });
         for (connection, name) in [
             (self.connections.samples.clone(), "samples"),
             (self.connections.decisions.clone(), "decisions"),
@@ -226,8 +222,8 @@ impl Process {
         }
         started(Readiness {
             roles: self.readiness.clone(),
-            configuration: self.configuration.subscribe(),
-            announced: self.announced.subscribe(),
+            configuration: self.loading.configuration(),
+            announced: self.loading.announced(),
         });
         let mut first = Ok(());
         while let Some(ended) = tasks.join_next().await {
@@ -253,7 +249,7 @@ impl Process {
         let ready = watch::Sender::new(false);
         self.readiness.push((role, ready.subscribe()));
         let failed = move |source| ProcessError::Role { role, source };
-        let configuration = Arc::clone(&self.configuration.borrow());
+        let configuration = self.loading.loaded();
         let instance = Arc::clone(&self.instance);
         let stop = stop.clone();
         match role {
@@ -261,9 +257,9 @@ impl Process {
                 let filters = vec![format!("{}.violations.*", self.subjects)];
                 let wiring = self.wiring(role, Some(filters), ready).await?;
                 let core = Analyzer::new(instance, configuration);
-                let announced = self.announced.clone();
+                let loading = self.loading.clone();
                 tasks.spawn(async move {
-                    let observe = move |core: &mut Analyzer, _| announce(&announced, core.fold());
+                    let observe = move |core: &mut Analyzer, _| loading.announced_in(core.fold());
                     live::run(core, wiring, observe, stop).await.map_err(failed)
                 });
             }
@@ -272,9 +268,9 @@ impl Process {
                     vec![format!("{}.analyses.*", self.subjects), self.subjects.ledger(Topic::Admission)];
                 let wiring = self.wiring(role, Some(filters), ready).await?;
                 let core = Planner::new(instance, configuration);
-                let announced = self.announced.clone();
+                let loading = self.loading.clone();
                 tasks.spawn(async move {
-                    let observe = move |core: &mut Planner, _| announce(&announced, core.fold());
+                    let observe = move |core: &mut Planner, _| loading.announced_in(core.fold());
                     live::run(core, wiring, observe, stop).await.map_err(failed)
                 });
             }
@@ -320,16 +316,12 @@ impl Process {
         // Unpredictable enough: a nonce tells two runs of two processes apart, it keeps no secret.
         let seed =
             MessageId::of(&[&self.instance.as_ref(), &self.clock.now(), &u64::from(std::process::id())]);
-        let core = Executor::new(
-            Arc::clone(&self.instance),
-            Arc::clone(&self.configuration.borrow()),
-            seed.as_u128(),
-        );
-        let announced = self.announced.clone();
+        let core = Executor::new(Arc::clone(&self.instance), self.loading.loaded(), seed.as_u128());
+        let loading = self.loading.clone();
         let mut cycles = super::cycles::Cycles::default();
         tasks.spawn(async move {
             let observe = move |core: &mut Executor, _| {
-                announce(&announced, core.fold());
+                loading.announced_in(core.fold());
                 cycles.observe(core.fold());
             };
             let done = live::run(core, wiring, observe, stop).await;
@@ -369,7 +361,7 @@ impl Process {
             buckets: u32::from(self.settings.topology.buckets),
         };
         let cell: Arc<str> = self.settings.topology.cell.as_str().into();
-        let configuration = Arc::clone(&self.configuration.borrow());
+        let configuration = self.loading.loaded();
         let restored = tokio::select! {
             restored = sampling.restore(&cell, &configuration, &mut wiring, &self.instance) => restored,
             () = lost.cancelled() => Err(RoleError::LeaseLost("monitor".to_owned())),
@@ -382,11 +374,11 @@ impl Process {
         let pump_stop = stop.clone();
         tasks
             .spawn(async move { sampling.pump(listener, frames_in, asked, pump_stop).await.map_err(failed) });
-        let announced = self.announced.clone();
+        let loading = self.loading.clone();
         tasks.spawn(async move {
             let mut saving = saving;
             let observe = move |core: &mut Monitor, now: Timestamp| {
-                announce(&announced, core.fold());
+                loading.announced_in(core.fold());
                 saving.observe(core, now);
             };
             tokio::select! {
@@ -461,7 +453,7 @@ impl Process {
             tables: None,
             leases: None,
             first_steps: Vec::new(),
-            configuration: self.configuration.subscribe(),
+            configuration: self.loading.configuration(),
             actuator: None,
             giving_up: None,
             dead_letters: Box::new({
@@ -490,77 +482,6 @@ impl Process {
         };
         let opened = Work::open(self.connections.decisions.clone(), spec).await;
         opened.map_err(|error| ProcessError::Role { role, source: error.into() })
-    }
-
-    /// Loads the newest bundle, if it is not loaded.
-    async fn load(&self, shelf: &Shelf) -> Result<(), ProcessError> {
-        load_newest(shelf, &self.configuration, &self.announced).await.map_err(ProcessError::from)
-    }
-
-    fn watch_configuration(
-        &self,
-        shelf: Shelf,
-        stop: CancellationToken,
-    ) -> impl Future<Output = Result<(), ProcessError>> + use<> {
-        let (configuration, announced) = (self.configuration.clone(), self.announced.clone());
-        let clock = self.clock.clone();
-        async move {
-            let mut news = announced.subscribe();
-            let mut restating = tokio::time::interval(RESTATE_LOOK);
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    _ = news.changed() => {}
-                    () = tokio::time::sleep(CONFIGURATION_POLL) => {}
-                    _ = restating.tick() => {
-                        if let Err(error) = shelf.restate(clock.now()).await {
-                            tracing::warn!(%error, "the applied configuration cannot be said again");
-                        }
-                    }
-                }
-                // Not loaded is not ready; the roles go on with what they have.
-                if let Err(error) = load_newest(&shelf, &configuration, &announced).await {
-                    tracing::error!(%error, "the newest configuration cannot be loaded");
-                }
-            }
-        }
-    }
-}
-
-async fn load_newest(
-    shelf: &Shelf,
-    configuration: &watch::Sender<Arc<Configuration>>,
-    announced: &watch::Sender<Generation>,
-) -> Result<(), ApplyError> {
-    let Some((generation, hash)) = shelf.announced().await? else { return Ok(()) };
-    announced.send_if_modified(|known| {
-        let newer = *known < generation;
-        *known = generation.max(*known);
-        newer
-    });
-    if configuration.borrow().generation >= generation {
-        return Ok(());
-    }
-    let bundle = shelf.bundle(&hash).await?;
-    let loaded = config::load(&bundle, generation);
-    for refused in &loaded.refused {
-        tracing::warn!(%refused, "a part of the configuration is left out");
-    }
-    tracing::info!(generation = generation.0, hash = &*hash, "configuration loaded");
-    configuration.send_replace(Arc::new(loaded.configuration));
-    Ok(())
-}
-
-/// What a role has seen announced wakes whoever loads it.
-fn announce(announced: &watch::Sender<Generation>, fold: &Fold) {
-    if let Some((generation, _)) = fold.announced() {
-        announced.send_if_modified(|known| {
-            let newer = *known < *generation;
-            if newer {
-                *known = *generation;
-            }
-            newer
-        });
     }
 }
 
