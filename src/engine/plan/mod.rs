@@ -313,3 +313,126 @@ fn incidents_of(record: &Record) -> Vec<IncidentId> {
     incidents.dedup();
     incidents
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::analyze;
+    use crate::model::{
+        Answer as Answers, Batch, Confidence, EpisodeId, Labels, MessageId, Phase, Playbook, RuleName,
+        Severity, Template, Verification, Violation,
+    };
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000) + Duration::from_secs(seconds)
+    }
+
+    fn violation(alert: &str, phase: Phase, seconds: u64, interval: u64) -> Entry {
+        Entry::Violation(Arc::new(Violation {
+            episode: EpisodeId::of(&[&alert]),
+            rev: if phase == Phase::Firing { 1 } else { 2 },
+            rule: RuleName { group: "g".into(), alert: alert.into() },
+            severity: Severity::Warning,
+            phase,
+            labels: Labels::new([("service", "a")]).unwrap(),
+            annotations: Vec::new(),
+            since: at(0),
+            at: at(seconds),
+            value: 1.0,
+            sample_interval: Duration::from_secs(interval),
+        }))
+    }
+
+    fn record(sequence: u64, seconds: u64, topic: Topic, entries: Vec<Entry>) -> Arc<Record> {
+        let batch = Batch {
+            id: MessageId::of(&[&sequence]),
+            role: Role::Analyzer,
+            instance: "test".into(),
+            at: at(seconds),
+            basis: crate::model::Basis::default(),
+            trace: 0,
+            entries,
+        };
+        Arc::new(Record { sequence, stored_at: at(seconds), topic, batch })
+    }
+
+    /// One playbook that waits as long as the samples of what fires are apart.
+    fn configuration() -> Arc<Configuration> {
+        let playbook = Playbook {
+            name: "restart".into(),
+            answers: vec![Answers {
+                cause: "symptom:Slow".into(),
+                scope: Labels::empty(),
+                min_confidence: Confidence::NONE,
+            }],
+            settle: None,
+            order: 1,
+            steps: Vec::new(),
+            verify: Verification {
+                expr: Template::verbatim("load < 5"),
+                harm: None,
+                settle: Duration::ZERO,
+                within: Duration::from_secs(20),
+                evaluations: 1,
+            },
+            undo: Vec::new(),
+        };
+        let scope_labels = vec!["service".into()];
+        Arc::new(Configuration { playbooks: vec![playbook], scope_labels, ..Configuration::default() })
+    }
+
+    /// A planner, and the analysis of an incident of which one violation is sampled every 16 s and one every second.
+    fn begun() -> (Planner, Arc<Record>) {
+        let configuration = configuration();
+        let firing = vec![violation("Slow", Phase::Firing, 0, 16), violation("Quick", Phase::Firing, 0, 1)];
+        let firing = record(1, 0, Topic::Violations(Severity::Warning), firing);
+        let mut fold = Fold::default();
+        fold.apply(&firing);
+        let decided = analyze::decide(&fold, &configuration).entries;
+        let analysed = record(2, 0, Topic::Analyses(crate::model::Shard::default()), decided);
+        let mut planner = Planner::new("test".into(), configuration);
+        planner.handle(at(0), Input::Ledger(vec![firing, Arc::clone(&analysed)]));
+        (planner, analysed)
+    }
+
+    fn deliver(planner: &mut Planner, seconds: u64, token: u64, record: &Arc<Record>) -> Step {
+        let work = Work::Record(Arc::clone(record));
+        let delivery = Delivery { token: Token(token), delivered: token, work };
+        planner.handle(at(seconds), Input::Work(vec![delivery]))
+    }
+
+    #[test]
+    fn a_delivery_that_comes_again_does_not_make_the_plan_come_sooner() {
+        let (mut planner, analysed) = begun();
+        let step = deliver(&mut planner, 0, 1, &analysed);
+        assert_eq!(step.done, [(Token(1), Done::Nak(Duration::from_secs(16)))]);
+
+        // What fires now is sampled every second: a look would find that the incident is stable.
+        let over = vec![violation("Slow", Phase::Resolved, 1, 16)];
+        let over = record(3, 1, Topic::Violations(Severity::Warning), over);
+        planner.handle(at(1), Input::Ledger(vec![over]));
+        let step = deliver(&mut planner, 5, 2, &analysed);
+        assert!(step.emit.is_empty());
+        assert_eq!(step.done, [(Token(2), Done::Nak(Duration::from_secs(11)))]);
+
+        let step = deliver(&mut planner, 16, 3, &analysed);
+        assert_eq!(step.emit.len(), 1);
+        assert!(step.done.is_empty());
+    }
+
+    #[test]
+    fn a_planner_that_did_not_look_decides_on_a_delivery_that_comes_again() {
+        let (mut planner, analysed) = begun();
+        let step = deliver(&mut planner, 20, 2, &analysed);
+        assert_eq!(step.emit.len(), 1);
+    }
+
+    #[test]
+    fn a_plan_that_was_refused_is_decided_on_again() {
+        let (mut planner, analysed) = begun();
+        let ticket = deliver(&mut planner, 16, 1, &analysed).emit[0].ticket;
+        planner.handle(at(16), Input::Published { ticket, result: Published::Refused });
+        let step = deliver(&mut planner, 17, 2, &analysed);
+        assert_eq!(step.emit.len(), 1);
+    }
+}
