@@ -1,5 +1,8 @@
 //! Homeostat closes the loop: metric samples in, *verified* fixes out, over NATS.
 
+// A closed pipe makes the macros panic; `cli::output` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod actuator;
 pub mod bench;
 pub mod bus;

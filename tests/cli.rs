@@ -67,6 +67,39 @@ fn every_command_has_help() {
     assert_eq!(told(&["--version"]).1.trim(), concat!("homeostat ", env!("CARGO_PKG_VERSION")));
 }
 
+/// Words as a shell parts them: by blanks, but not in quotes.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), _) if c == open => quote = None,
+            (None, ' ') => words.push(String::new()),
+            _ => words.last_mut().unwrap().push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn the_commands_of_the_readme_are_commands() {
+    let readme = fs::read_to_string(program::root().join("README.md")).unwrap();
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("homeostat "));
+    let mut count = 0;
+    for line in lines {
+        let command = line.split(" # ").next().unwrap();
+        let mut arguments = words(command);
+        // What stands before --help is read as ever: an argument that is not known would be refused.
+        arguments.push("--help".to_owned());
+        let (code, _, err) = told(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!((code, err.as_str()), (0, ""), "{line}");
+        count += 1;
+    }
+    assert!(count >= 12, "{count} commands in README.md");
+}
+
 #[test]
 fn exit_codes_tell_findings_from_wrong_usage_and_failures_outside() {
     let folder = tempfile::tempdir().unwrap();
@@ -81,6 +114,11 @@ fn exit_codes_tell_findings_from_wrong_usage_and_failures_outside() {
         (2, vec!["frobnicate"]),
         (2, vec!["replay", good]),
         (2, vec!["publish", "--speed", "fast"]),
+        (2, vec!["publish", "--now", "--speed", "max"]),
+        (2, vec!["incidents", "-n", "0"]),
+        (2, vec!["run", "--replicas", "2"]),
+        (2, vec!["explain", "whatever"]),
+        (2, vec!["demo", "-o", "json"]),
         (2, vec!["run", "--scrape-interval", "1ms"]),
         (2, vec!["run", "--scrape", "ftp://somewhere", "--data", nowhere]),
         (3, vec!["check", nowhere]),
@@ -146,6 +184,88 @@ fn rows_that_cannot_be_read_are_told_with_their_line_and_the_rest_is_used() {
 }
 
 #[test]
+fn a_replay_that_could_not_use_everything_says_so_with_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = write(folder.path(), "good/rules/a.yaml", RULES);
+    write(folder.path(), "half/rules/a.yaml", RULES);
+    let bad = write(folder.path(), "half/rules/b.yaml", &RULES.replace("load > 5", "bogus(load)"));
+    let half = folder.path().join("half");
+    let (good, half) = (good.to_str().unwrap(), half.to_str().unwrap());
+    let rows = |count: usize| -> String {
+        let row = |row| format!("{},{}", 1_700_000_000 + row, if row < 2 { "9" } else { "x" });
+        (0..count).map(row).collect::<Vec<_>>().join("\n")
+    };
+    let some = write(folder.path(), "load.csv", &format!("timestamp,value\n{}", rows(152)));
+    let none = write(folder.path(), "none.csv", "timestamp,value\n1700000000,x\n");
+    let (some, none) = (some.to_str().unwrap(), none.to_str().unwrap());
+
+    let (code, out, err) = told(&["replay", "--rules", good, some]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("refused rows               150"), "{out}");
+    assert!(err.trim_end().ends_with("140 more rows refused") && err.lines().count() == 11, "{err}");
+    let (code, out, err) = told(&["replay", "--strict", "--rules", good, some]);
+    assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+    assert!(err.starts_with(&format!("{some}:4: `x` is not a number")), "{err}");
+    let (code, _, err) = told(&["replay", "--rules", good, none]);
+    assert!(code == 1 && err.ends_with("there is no sample in the files\n"), "{err}");
+    let (code, out, err) = told(&["replay", "--config", half, some]);
+    assert!(code == 1 && out.contains("firing"), "{out}");
+    assert!(err.starts_with(&format!("{}:5:11: there is no function `bogus`", bad.display())), "{err}");
+    let (_, out, _) = told(&["replay", "--rules", good, some, "-o", "json"]);
+    let lines: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(lines[0]["kind"], "violation");
+}
+
+#[test]
+fn a_scrape_without_times_is_replayed_as_of_its_file_or_as_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "a.yaml", RULES);
+    let scrape = write(folder.path(), "scrape.txt", "load 9\nother 1 1700000000000\n");
+    let (rules, scrape) = (rules.to_str().unwrap(), scrape.to_str().unwrap());
+    let arguments = ["replay", "--rules", rules, "-o", "jsonl", scrape];
+    let (code, out, err) = told(&arguments);
+    assert!(code == 0 && out.contains("firing"), "{out}{err}");
+    assert!(err.starts_with("1 sample without a time") && err.contains("hint: --at"), "{err}");
+    let (code, out, _) = told(&[&arguments[..], &["--at", "2026-01-02T03:04:05Z"]].concat());
+    assert!(code == 0 && out.starts_with("{\"at\":\"2026-01-02T03:04:05"), "{out}");
+    let (code, _, err) = told(&["replay", "--rules", rules, rules]);
+    assert!(code == 3 && err.contains("--input-format csv, exposition, openmetrics or jsonl"), "{err}");
+}
+
+#[test]
+fn a_single_file_is_what_its_folder_or_its_first_name_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let playbook = "playbook: p\nanswers: [{cause: c}]\nsteps: [{name: s, webhook: {url: 'http://a'}}]\n\
+                    verify: {expr: up, within: 1s}\n";
+    for (name, text, expected) in [
+        ("p.yaml", playbook, "1 file: 0 rules and 1 playbook can be used, 0 refused, 0 warnings"),
+        ("r.yaml", RULES, "1 file: 1 rule and 0 playbooks can be used, 0 refused, 0 warnings"),
+        (
+            "c.yaml",
+            "# ours\nmode: auto\n",
+            "1 file: 0 rules and 0 playbooks can be used, 0 refused, 0 warnings",
+        ),
+        (
+            "s.yaml",
+            "scope_labels: [job]\n",
+            "1 file: 0 rules and 0 playbooks can be used, 0 refused, 0 warnings",
+        ),
+    ] {
+        let file = write(folder.path(), name, text);
+        let (code, out, err) = told(&["check", file.to_str().unwrap()]);
+        assert_eq!((code, out.trim(), err.as_str()), (0, expected, ""), "{name}");
+    }
+    write(folder.path(), "whole/playbooks/p.yaml", playbook);
+    let (code, out, err) = told(&["check", folder.path().join("whole").to_str().unwrap()]);
+    assert!(
+        code == 0
+            && out.contains("1 warning")
+            && err.contains("warning: ")
+            && err.contains("in no catalogue")
+    );
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let rules = write(folder.path(), "a.yaml", RULES);
@@ -170,10 +290,110 @@ fn completions_and_schemas_are_printed() {
         let (code, out, _) = told(&["completions", shell]);
         assert!(code == 0 && out.contains("replay"), "{shell}");
     }
-    for kind in ["playbook", "charter", "causes", "analysis"] {
+    for kind in ["rules", "playbook", "charter", "causes", "analysis"] {
         let (code, out, _) = told(&["schema", kind]);
         let schema: Value = serde_json::from_str(&out).unwrap();
         assert!(code == 0 && schema["$schema"].is_string(), "{kind}");
+    }
+}
+
+/// A program that runs until it is told to stop; ended with the test.
+struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = homeostat(arguments);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out }
+    }
+
+    /// Everything up to the line that begins so, which it is.
+    fn until(&mut self, beginning: &str) -> String {
+        let mut said = String::new();
+        loop {
+            let mut line = String::new();
+            let read = self.out.read_line(&mut line).unwrap();
+            assert!(read > 0, "it ended before `{beginning}`: {said}");
+            if line.starts_with(beginning) {
+                return line;
+            }
+            said.push_str(&line);
+        }
+    }
+
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, or the test fails and is to leave nothing behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_configuration_is_applied_to_a_loop_whose_streams_are_not_as_large_as_the_usual_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "rules/a.yaml", RULES);
+    let config = folder.path().to_str().unwrap();
+    let dev = Dev::start(&[]);
+    dev.ask_until(&["kb", "stats"], Value::is_object);
+    assert_eq!(dev.ask(&["apply", config])["generation"], 1);
+    assert_eq!(dev.ask(&["apply", config])["changed"], false);
+    // More processes share the work of a loop that runs.
+    let data = folder.path().join("data");
+    let arguments = ["run", "--roles", "analyzer,planner", "--http", "127.0.0.1:0", "--server", &dev.server];
+    let mut beside = Running::start(&[&arguments[..], &["--data", data.to_str().unwrap()]].concat());
+    beside.until("ready");
+    beside.stop();
+    // What the operator asks for is verified all the same, and another cell is not this one.
+    let (code, _, err) = told(&["run", "--replicas", "3", "--http", "127.0.0.1:0", "--server", &dev.server]);
+    assert!(code == 3 && err.contains("num_replicas: wanted 3, found 1"), "{err}");
+    for arguments in [vec!["apply", config], vec!["incidents"]] {
+        let (code, _, err) = told(&[&arguments[..], &["--cell", "other", "--server", &dev.server]].concat());
+        assert!(code == 2 && err.contains("`default`, not of `other`"), "{err}");
+    }
+    dev.stop();
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment() {
+    let dev = Dev::start(&[]);
+    let home = tempfile::tempdir().unwrap();
+    let context = format!("{{\"url\":\"{}\"}}", dev.server);
+    write(home.path(), "nats/context/here.json", &context);
+    dev.ask_until(&["kb", "stats"], Value::is_object);
+    let ask = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = homeostat(&[&["incidents"], arguments].concat());
+        command.env("XDG_CONFIG_HOME", home.path()).envs(variables.iter().copied()).stdin(Stdio::null());
+        command.output().unwrap().status.code()
+    };
+    let nowhere = "nats://127.0.0.1:1";
+    assert_eq!(ask(&["--context", "here"], &[("NATS_URL", nowhere)]), Some(0));
+    assert_eq!(ask(&["--server", &dev.server], &[("NATS_CONTEXT", "nothing")]), Some(0));
+    assert_eq!(ask(&[], &[("NATS_URL", &dev.server)]), Some(0));
+    assert_eq!(ask(&[], &[("NATS_CONTEXT", "here")]), Some(0));
+    assert_eq!(ask(&[], &[("NATS_URL", nowhere)]), Some(3));
+    dev.stop();
+}
+
+#[test]
+fn a_reader_that_goes_away_stops_what_prints_without_a_panic() {
+    for arguments in [&["completions", "bash"][..], &["schema", "playbook"], &["--help"]] {
+        let mut child = homeostat(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let err = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!((ended.status.code(), err.as_str()), (Some(0), ""), "{arguments:?}");
     }
 }
 
@@ -309,5 +529,48 @@ fn what_is_published_is_found() {
     let found =
         dev.ask_until(&["incidents"], |answer| answer.as_array().is_some_and(|found| !found.is_empty()));
     assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+
+    // Sixty times as fast is a sixtieth as far apart: an hour is over in a minute, and two seconds at once.
+    let samples =
+        write(folder.path(), "load.csv", "timestamp,value\n1700000000,1\n1700000060,1\n1700000120,1\n");
+    let watched = Running::start(&["tail", "samples.*", "-n", "1", "--server", &dev.server]);
+    let (code, out, err) = told(&[
+        "publish",
+        samples.to_str().unwrap(),
+        "--now",
+        "--speed",
+        "60x",
+        "--server",
+        &dev.server,
+        "-o",
+        "json",
+    ]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let out: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&out["samples"], &out["frames_shed"]), (&3.into(), &0.into()), "{out}");
+    drop(watched);
+    let none = write(folder.path(), "none.csv", "timestamp,value\nsoon,1\n");
+    let (code, _, err) = told(&["publish", none.to_str().unwrap(), "--server", &dev.server]);
+    assert!(code == 1 && err.contains("`soon` is not a time"), "{err}");
+
+    // What is in the ledger, from the start, and nothing but what was asked for.
+    let (code, out, _) = told(&["tail", "--from", "1", "violations.*", "-n", "1", "--server", &dev.server]);
+    let line: Value = serde_json::from_str(out.trim()).unwrap();
+    assert!(code == 0 && line["subject"] == "homeostat.v1.violations.critical", "{out}");
+    for (arguments, expected) in [
+        (["--from", "1", "samples.*"], "is not in the ledger"),
+        (["--from", "999999", "plans"], "the ledger ends at sequence"),
+    ] {
+        let (code, _, err) = told(&[&["tail", "--server", &dev.server], &arguments[..]].concat());
+        assert!(code == 2 && err.contains(expected), "{err}");
+    }
+    let id = found[0]["id"].as_str().unwrap();
+    let (code, out, _) = told(&["explain", id, "--server", &dev.server]);
+    assert!(code == 0 && out.contains("ENTRY") && out.contains("High firing with value 9"), "{out}");
+    let episode = id.replacen("in-", "ep-", 1);
+    assert!(dev.ask(&["explain", &episode]).to_string().contains("High"));
+    let unknown = format!("{}0", &id[..id.len() - 1]);
+    let (code, _, err) = told(&["explain", &unknown, "--server", &dev.server]);
+    assert!(code == 1 && err.starts_with(&format!("nothing is known under the id `{unknown}`")), "{err}");
     dev.stop();
 }

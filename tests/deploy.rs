@@ -1,9 +1,10 @@
-//! The examples under `deploy/nats` are true: the real server takes each of them, and the cluster forms.
+//! The examples under `deploy` are true: the real server takes each configuration, the loop runs on one of them, the
+//! cluster forms, and the unit starts the program as it is.
 
 #[path = "support/program.rs"]
 mod program;
 
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -77,6 +78,63 @@ fn the_server_takes_each_configuration() {
         checked += 1;
     }
     assert!(checked >= 2, "only {checked} configurations in deploy/nats");
+}
+
+#[test]
+fn the_loop_runs_on_the_server_for_development() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let example = fs::read_to_string(program::root().join("deploy/nats/dev.conf")).expect("the example");
+    let [serving, monitoring] = free_addresses();
+    let store = format!("store_dir: \"{}\"", folder.path().join("nats").display());
+    let mut config = example;
+    for (there, here) in [
+        ("127.0.0.1:4222", serving.to_string()),
+        ("127.0.0.1:8222", monitoring.to_string()),
+        ("store_dir: \".homeostat/nats\"", store),
+    ] {
+        assert!(config.contains(there), "the example no longer has {there}");
+        config = config.replace(there, &here);
+    }
+    let path = folder.path().join("dev.conf");
+    fs::write(&path, config).expect("written");
+    let log = fs::File::create(folder.path().join("nats.log")).expect("a log");
+    let _server =
+        Server(server(&path, "dev", folder.path(), "[]").stderr(log).spawn().expect("the server starts"));
+
+    let mut run = Command::new(env!("CARGO_BIN_EXE_homeostat"));
+    run.args(["run", "--http", "127.0.0.1:0", "--server", &format!("nats://{serving}"), "--data"]);
+    run.arg(folder.path().join("data")).env_remove("NATS_CONTEXT").env_remove("NATS_CREDS");
+    let said = fs::File::create(folder.path().join("homeostat.log")).expect("a log");
+    let mut run = run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said).spawn().expect("it starts");
+    let out = BufReader::new(run.stdout.take().expect("its output"));
+    let mut run = Server(run);
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || tell.send(out.lines().any(|line| line.is_ok_and(|line| line == "ready"))));
+    let ready = told.recv_timeout(HEALTHY_WITHIN);
+    let said = fs::read_to_string(folder.path().join("homeostat.log")).unwrap_or_default();
+    assert_eq!(ready, Ok(true), "it was not ready: {:?}\n{said}", run.0.try_wait());
+}
+
+#[test]
+fn the_unit_starts_the_program_with_arguments_and_variables_that_it_knows() {
+    let unit = program::root().join("deploy/systemd/homeostat.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/homeostat "));
+    let line = line.expect("an ExecStart");
+    assert!(line.contains("--config %E/homeostat") && line.contains("--data %S/homeostat"), "{line}");
+    // What comes before --help is read as ever: an unknown argument would be refused.
+    let arguments = line.replace("%E", "/etc").replace("%S", "/var/lib");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_homeostat"));
+    let output = command.args(arguments.split_whitespace()).arg("--help").output().expect("it runs");
+    let (help, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{err}");
+    let is_variable = |word: &&str| word.starts_with("NATS_") || word.starts_with("HOMEOSTAT_");
+    let named: Vec<&str> =
+        unit.split(|c: char| !c.is_ascii_uppercase() && c != '_').filter(is_variable).collect();
+    assert!(named.len() >= 5, "{named:?}");
+    for variable in named {
+        assert!(help.contains(variable), "`homeostat run` does not know {variable}");
+    }
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub struct Actuator {
 pub struct Circumstances<'a> {
     /// The charter's list of programs that may be run.
     pub programs: &'a BTreeSet<Arc<str>>,
+    /// The charter's list of hosts that may be called; an empty one allows those that the playbooks name.
+    pub hosts: &'a BTreeSet<Arc<str>>,
     /// The W3C trace that led to the attempt; handed on to the target.
     pub traceparent: Option<&'a str>,
 }
@@ -91,7 +93,7 @@ impl Actuator {
             timeout: act.action.timeout,
             shutdown: &self.shutdown,
         };
-        let prepared = self.prepare(&act.action.spec, &call, under.programs);
+        let prepared = self.prepare(&act.action.spec, &call, under);
         let started_at = (self.now)();
         let end = match prepared {
             Err(refused) => End::failed(refused),
@@ -113,7 +115,7 @@ impl Actuator {
         &self,
         spec: &ActionSpec,
         call: &Call<'_>,
-        programs: &BTreeSet<Arc<str>>,
+        under: Circumstances<'_>,
     ) -> Result<Prepared, String> {
         match spec {
             ActionSpec::NatsPublish { subject, body } => {
@@ -123,10 +125,10 @@ impl Actuator {
                 nats::prepare(subject, body, &self.own_subjects, call).map(Prepared::Request)
             }
             ActionSpec::Webhook { method, url, body } => {
-                self.web.prepare(*method, url, body, call).map(Box::new).map(Prepared::Webhook)
+                self.web.prepare(*method, url, body, call, under.hosts).map(Box::new).map(Prepared::Webhook)
             }
             ActionSpec::Command { program, arguments } => {
-                command::prepare(program, arguments, programs, call).map(Prepared::Command)
+                command::prepare(program, arguments, under.programs, call).map(Prepared::Command)
             }
         }
     }

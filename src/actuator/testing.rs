@@ -124,7 +124,9 @@ impl Bench {
 
     pub(super) async fn run(&self, act: Act) -> Outcome {
         let attempt = act.attempt;
-        let under = Circumstances { programs: &self.programs, traceparent: Some(Self::TRACEPARENT) };
+        let hosts = BTreeSet::new();
+        let under =
+            Circumstances { programs: &self.programs, hosts: &hosts, traceparent: Some(Self::TRACEPARENT) };
         let acted = self.actuator.act(act, under).await;
         assert_eq!((acted.attempt, acted.outcome.attempt), (attempt, attempt));
         acted.outcome

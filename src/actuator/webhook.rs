@@ -1,6 +1,7 @@
 //! HTTP endpoints.
 
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -28,6 +29,7 @@ impl Client {
         url: &str,
         body: &str,
         call: &Call<'_>,
+        hosts: &BTreeSet<Arc<str>>,
     ) -> Result<Request, String> {
         check_body(body)?;
         if url.len() > URL_BYTES_MAX {
@@ -38,6 +40,7 @@ impl Client {
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
             return Err(format!("`{shown}` is not an http or https URL"));
         }
+        check_host(&parsed, hosts)?;
         let client = self.0.get_or_init(connect).as_ref().map_err(Clone::clone)?;
         let mut request = client.request(
             match method {
@@ -78,6 +81,19 @@ impl Client {
             }
             (None, Ok(Ok(()))) => End::open("no status came"),
         }
+    }
+}
+
+/// A host of the list is meant with any port, one with a port with that one.
+fn check_host(url: &Url, hosts: &BTreeSet<Arc<str>>) -> Result<(), String> {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    let allowed =
+        hosts.is_empty() || hosts.contains(host) || hosts.contains(format!("{host}:{port}").as_str());
+    if allowed {
+        Ok(())
+    } else {
+        Err(format!("`{host}:{port}` is not in the charter's list of hosts: not called"))
     }
 }
 
@@ -161,7 +177,7 @@ fn chain(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use axum::Router;
     use axum::body::{Body, Bytes};
@@ -357,6 +373,25 @@ mod tests {
         ] {
             let outcome = call(&bench, url, Duration::from_secs(20)).await;
             assert_eq!(outcome.result, OutcomeResult::Failed, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_hosts_is_held_to() {
+        let check = |url: &str, hosts: &[&str]| {
+            check_host(&Url::parse(url).unwrap(), &hosts.iter().map(|host| Arc::from(*host)).collect())
+        };
+        for (url, hosts) in [
+            ("http://anywhere/", &[][..]),
+            ("http://OPS/", &["ops"]),
+            ("http://ops:8080/", &["ops"]),
+            ("https://ops/", &["ops:443"]),
+            ("http://[::1]:80/", &["[::1]"]),
+        ] {
+            assert_eq!(check(url, hosts), Ok(()), "{url}");
+        }
+        for url in ["http://ops:81/", "http://ops.evil/", "http://evil/", "http://ops:80@evil/"] {
+            assert!(check(url, &["ops:80"]).is_err(), "{url}");
         }
     }
 }

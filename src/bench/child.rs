@@ -80,8 +80,8 @@ impl Monitor {
         Ok(Duration::from_millis(process.accumulated_cpu_time()))
     }
 
-    /// How many samples it says it has stored, once it says at least so many.
-    pub(super) async fn stored(&mut self, at_least: u64, clock: &Clock) -> Result<u64, BenchError> {
+    /// How many samples it says it has stored, as metrics count, once it says at least so many.
+    pub(super) async fn stored(&mut self, at_least: u64, clock: &Clock) -> Result<f64, BenchError> {
         let mut target = ScrapeTarget::new(&format!("{}/metrics", self.address), "bench")?;
         loop {
             let body = target.fetch(&self.client).await?;
@@ -91,7 +91,7 @@ impl Monitor {
                     && sample.series.get("result") == Some("stored")
             });
             match stored.map(|sample| sample.value) {
-                Some(value) if value >= at_least as f64 => return Ok(value as u64),
+                Some(value) if value >= at_least as f64 => return Ok(value),
                 Some(_) | None => self.pause().await?,
             }
         }

@@ -207,14 +207,12 @@ impl Probe {
         // Two samples of one series at the same time are a conflict.
         tokio::time::sleep(PAUSE).await;
         self.block(WARM_UP).await?;
-        let mut floor = match options.floor {
-            true => {
-                let frame = self.source.some(0, std::iter::once(0), self.clock.now(), 0.0)?;
-                self.outbox.push(frame.clone());
-                Some(Floor::open(settings, (&self.ledger, frame), &self.clock, stop).await?)
-            }
-            false => None,
-        };
+        let mut floor = None;
+        if options.floor {
+            let frame = self.source.some(0, std::iter::once(0), self.clock.now(), 0.0)?;
+            self.outbox.push(frame.clone());
+            floor = Some(Floor::open(settings, (&self.ledger, frame), &self.clock, stop).await?);
+        }
         if let Some(floor) = &mut floor {
             floor.block(WARM_UP, PAUSE).await?;
         }

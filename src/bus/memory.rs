@@ -1,8 +1,8 @@
 //! A ledger in memory on virtual time: synchronous, deterministic, with the server's rules.
 //!
-//! What it imitates: the duplicate window comes before the condition on the last sequence; a duplicate is answered with the
-//! place of the first copy; an unsettled delivery comes again after the acknowledgement wait, a negative acknowledgement
-//! after its delay; a consumer has at most so many deliveries unsettled.
+//! What it imitates: an id is stored once and a duplicate is answered with the place of the first copy; a condition on the
+//! last sequence holds or nothing is written; an unsettled delivery comes again after the acknowledgement wait, one that is
+//! given back after its delay; a consumer has at most so many deliveries unsettled. `tests/conformance` holds it to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +13,17 @@ use crate::model::{Batch, MessageId, Record, Timestamp, Topic};
 
 /// How long an id is remembered: the duplicate window of the ledger's stream.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
+
+/// What is looked at first where an id is known and the condition does not hold either. There are both: nats-server 2.15.1
+/// looks at the condition where it is alone, and at the id where it has replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precedence {
+    /// `wrong last sequence`.
+    #[default]
+    Condition,
+    /// `duplicate`.
+    Id,
+}
 
 /// What a consumer takes from the ledger.
 pub type Filter = fn(Topic) -> bool;
@@ -27,18 +38,30 @@ pub struct Queue {
     ack_pending_max: usize,
     /// The first message that was never looked at.
     next: u64,
-    /// Delivered and not settled: when it comes again, and how often it came.
-    unsettled: BTreeMap<u64, (Timestamp, u64)>,
+    /// Delivered and not settled.
+    unsettled: BTreeMap<u64, Unsettled>,
+    /// Counts what was said of deliveries.
+    said: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    /// When it comes again.
+    again_at: Timestamp,
+    /// What was given back at one instant comes again in this order.
+    order: u64,
+    /// How often it came.
+    delivered: u64,
 }
 
 impl Queue {
     /// At the first message.
     pub fn new(ack_wait: Duration, ack_pending_max: usize) -> Self {
-        Self { ack_wait, ack_pending_max, next: 1, unsettled: BTreeMap::new() }
+        Self { ack_wait, ack_pending_max, next: 1, unsettled: BTreeMap::new(), said: 0 }
     }
 
-    /// Takes up to `max` places up to `last` that `matches`: what is due again first, then new ones in their order. With
-    /// each, how often it was delivered.
+    /// Takes up to `max` places up to `last` that `matches`: what is due again first, soonest first, then new ones in their
+    /// order. With each, how often it was delivered.
     pub fn pull(
         &mut self,
         now: Timestamp,
@@ -46,22 +69,24 @@ impl Queue {
         last: u64,
         matches: impl Fn(u64) -> bool,
     ) -> Vec<(u64, u64)> {
+        let due = self.unsettled.iter().filter(|(_, it)| it.again_at <= now);
+        let mut due: Vec<(Timestamp, u64, u64)> =
+            due.map(|(sequence, it)| (it.again_at, it.order, *sequence)).collect();
+        due.sort_unstable();
         let mut taken = Vec::new();
-        for (sequence, (again_at, delivered)) in &mut self.unsettled {
-            if taken.len() == max {
-                return taken;
-            }
-            if *again_at <= now {
-                *again_at = now + self.ack_wait;
-                *delivered += 1;
-                taken.push((*sequence, *delivered));
+        for (_, _, sequence) in due.into_iter().take(max) {
+            if let Some(again) = self.unsettled.get_mut(&sequence) {
+                *again =
+                    Unsettled { again_at: now + self.ack_wait, order: 0, delivered: again.delivered + 1 };
+                taken.push((sequence, again.delivered));
             }
         }
         while taken.len() < max && self.unsettled.len() < self.ack_pending_max && self.next <= last {
             let sequence = self.next;
             self.next += 1;
             if matches(sequence) {
-                self.unsettled.insert(sequence, (now + self.ack_wait, 1));
+                let first = Unsettled { again_at: now + self.ack_wait, order: 0, delivered: 1 };
+                self.unsettled.insert(sequence, first);
                 taken.push((sequence, 1));
             }
         }
@@ -75,8 +100,9 @@ impl Queue {
                 self.unsettled.remove(&sequence);
             }
             Done::Nak(delay) => {
-                if let Some((again_at, _)) = self.unsettled.get_mut(&sequence) {
-                    *again_at = now + *delay;
+                self.said += 1;
+                if let Some(unsettled) = self.unsettled.get_mut(&sequence) {
+                    (unsettled.again_at, unsettled.order) = (now + *delay, self.said);
                 }
             }
         }
@@ -84,14 +110,14 @@ impl Queue {
 
     /// Says that a delivery is still being worked on: its wait begins anew.
     pub fn in_progress(&mut self, now: Timestamp, sequence: u64) {
-        if let Some((again_at, _)) = self.unsettled.get_mut(&sequence) {
-            *again_at = now + self.ack_wait;
+        if let Some(unsettled) = self.unsettled.get_mut(&sequence) {
+            unsettled.again_at = now + self.ack_wait;
         }
     }
 
     /// When the next unsettled delivery comes again, if it is not settled before.
     pub fn next_redelivery(&self) -> Option<Timestamp> {
-        self.unsettled.values().map(|(again_at, _)| *again_at).min()
+        self.unsettled.values().map(|unsettled| unsettled.again_at).min()
     }
 }
 
@@ -104,6 +130,7 @@ struct Consumer {
 /// The ledger.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryLedger {
+    precedence: Precedence,
     records: Vec<Arc<Record>>,
     last_on: BTreeMap<Topic, u64>,
     ids: BTreeMap<MessageId, (u64, Timestamp)>,
@@ -111,6 +138,11 @@ pub struct MemoryLedger {
 }
 
 impl MemoryLedger {
+    /// Answers as that server does.
+    pub fn answer_by(&mut self, precedence: Precedence) {
+        self.precedence = precedence;
+    }
+
     /// Writes, unless the id is known or the condition does not hold.
     pub fn publish(
         &mut self,
@@ -119,14 +151,18 @@ impl MemoryLedger {
         batch: &Arc<Batch>,
         expected_last: Option<u64>,
     ) -> Published {
-        if let Some((sequence, stored_at)) = self.ids.get(&batch.id)
-            && now.saturating_since(*stored_at) < DUPLICATE_WINDOW
-        {
-            return Published::Stored { sequence: *sequence, duplicate: true };
-        }
+        let known = self.ids.get(&batch.id);
+        let known = known.filter(|(_, stored_at)| now.saturating_since(*stored_at) < DUPLICATE_WINDOW);
+        let duplicate = known.map(|(sequence, _)| Published::Stored { sequence: *sequence, duplicate: true });
         let last = self.last_sequence_on(topic);
-        if expected_last.is_some_and(|expected| expected != last) {
-            return Published::WrongLastSequence;
+        let wrong = expected_last.is_some_and(|expected| expected != last);
+        let refused = wrong.then_some(Published::WrongLastSequence);
+        let answered = match self.precedence {
+            Precedence::Condition => refused.or(duplicate),
+            Precedence::Id => duplicate.or(refused),
+        };
+        if let Some(answered) = answered {
+            return answered;
         }
         let sequence = self.records.len() as u64 + 1;
         self.records.push(Arc::new(Record { sequence, stored_at: now, topic, batch: Batch::clone(batch) }));
@@ -193,4 +229,30 @@ fn record_at(records: &[Arc<Record>], sequence: u64) -> Option<&Arc<Record>> {
 
 fn index_of(sequence: u64) -> usize {
     usize::try_from(sequence.saturating_sub(1)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Basis, Role};
+
+    /// Measured on three replicas of nats-server 2.15.1; one alone is in the conformance suite.
+    #[test]
+    fn with_replicas_a_known_id_comes_before_a_condition_that_does_not_hold() {
+        let mut ledger = MemoryLedger::default();
+        ledger.answer_by(Precedence::Id);
+        let batch = Arc::new(Batch {
+            id: MessageId::of(&[&"one"]),
+            role: Role::Executor,
+            instance: "test".into(),
+            at: Timestamp::from_millis(0),
+            basis: Basis::default(),
+            trace: 0,
+            entries: Vec::new(),
+        });
+        let now = Timestamp::from_millis(1);
+        let mut publish = || ledger.publish(now, Topic::Admission, &batch, Some(0));
+        assert_eq!(publish(), Published::Stored { sequence: 1, duplicate: false });
+        assert_eq!(publish(), Published::Stored { sequence: 1, duplicate: true });
+    }
 }

@@ -121,6 +121,8 @@ pub enum ReadError {
 pub struct Delivery {
     /// The message.
     pub stored: Stored,
+    /// When its stream was created: one that was created anew counts its messages from 1 again.
+    pub stream_created: Timestamp,
     /// Which attempt this is, from 1.
     pub delivered: u64,
     /// Names this attempt when it is settled.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::exit::{Failure, Outcome, outside};
 use super::{Context, args, bus, check, output, printed};
-use crate::bus::nats::{Objects, Publisher};
+use crate::bus::nats::{Objects, Publisher, TopologyError};
 use crate::config;
 use crate::model::Generation;
 use crate::role::applying::Shelf;
@@ -13,19 +13,24 @@ use crate::role::applying::Shelf;
 pub(super) async fn apply(args: args::Apply, context: &Context) -> Outcome {
     let bundle = config::read_bundle(&args.folder).map_err(outside)?;
     let loaded = config::load(&bundle, Generation::default());
-    for error in &loaded.refused {
-        eprintln!("{}", check::text(&check::refusal(&args.folder, error)));
-    }
+    check::tell(&args.folder, &loaded);
     if !loaded.refused.is_empty() && !args.partial {
-        eprintln!("nothing was applied\nhint: --partial applies the rest");
+        output::note("nothing was applied\nhint: --partial applies the rest");
         return Err(Failure::Finding);
     }
     let reached = bus::reach(&args.bus, context).await?;
-    reached.topology.verify(&reached.connection).await.map_err(|error| {
-        outside(
+    reached.topology.verify(&reached.connection).await.map_err(|error| match error {
+        TopologyError::Missing(_) => outside(
             anyhow::Error::new(error)
                 .context("the cell's streams are not there\nhint: `homeostat run` creates them"),
-        )
+        ),
+        TopologyError::Prefix(_)
+        | TopologyError::Buckets(_)
+        | TopologyError::Differs { .. }
+        | TopologyError::SubjectTaken { .. }
+        | TopologyError::TooNew { .. }
+        | TopologyError::NoRoom { .. }
+        | TopologyError::Failed { .. } => outside(error),
     })?;
     let names = reached.topology.names();
     let shelf = Shelf {
@@ -33,7 +38,7 @@ pub(super) async fn apply(args: args::Apply, context: &Context) -> Outcome {
         ledger: reached.ledger().await?,
         publisher: Publisher::new(reached.connection.clone(), &names.ledger),
         subjects: reached.subjects.clone(),
-        cell: args.bus.cell.as_str().into(),
+        cell: args.bus.cell().into(),
         instance: "apply".into(),
     };
     let applied = shelf.apply(&bundle, context.clock.now()).await.map_err(outside)?;
@@ -44,17 +49,14 @@ pub(super) async fn apply(args: args::Apply, context: &Context) -> Outcome {
         "files": bundle.files.len(),
         "refused": loaded.refused.len(),
     });
-    match context.format {
-        output::Format::Table if applied.changed => {
-            println!("applied as generation {}", applied.generation);
-            Ok(())
-        }
+    let told = match context.format {
         output::Format::Table => {
-            println!("applied already, as generation {}", applied.generation);
-            Ok(())
+            let word = if applied.changed { "applied as" } else { "applied already, as" };
+            output::line(format_args!("{word} generation {}", applied.generation))
         }
         format @ (output::Format::Json | output::Format::Jsonl | output::Format::Yaml) => {
-            output::one(format, &result).or_else(printed)
+            output::one(format, &result)
         }
-    }
+    };
+    told.or_else(printed)
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::bench;
 use super::output::Format;
 use crate::ingest;
+use crate::model::Timestamp;
 use crate::producer::INTERVAL_MIN;
 use crate::wire;
 
@@ -47,11 +49,11 @@ pub(super) enum LogFormat {
 /// How to reach the bus, and which cell on it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Bus {
-    /// Server addresses, with commas between them [default: the nats context, else <nats://127.0.0.1:4222>]
-    #[arg(short, long, value_name = "URL", env = "NATS_URL", help_heading = "Connection")]
+    /// Server addresses, with commas between them [env: `NATS_URL`] [default: the nats context, else 127.0.0.1:4222]
+    #[arg(short, long, value_name = "URL", help_heading = "Connection")]
     pub(super) server: Option<String>,
-    /// A context of the `nats` tool; without a name here and without --server, the selected one
-    #[arg(long, value_name = "NAME", env = "NATS_CONTEXT", help_heading = "Connection")]
+    /// A context of the `nats` tool [env: `NATS_CONTEXT`] [default: the selected one]
+    #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(super) context: Option<String>,
     /// A .creds file
     #[arg(long, value_name = "FILE", env = "NATS_CREDS", help_heading = "Connection")]
@@ -71,9 +73,16 @@ pub(super) struct Bus {
     /// The first token of every subject
     #[arg(long, value_name = "TOKEN", default_value = "homeostat", help_heading = "Connection")]
     pub(super) prefix: String,
-    /// The cell's id, which is in all ids
-    #[arg(long, value_name = "ID", default_value = "default", help_heading = "Connection")]
-    pub(super) cell: String,
+    /// The cell's id, which is in all ids; where it is given, the streams must be that cell's [default: default]
+    #[arg(long, value_name = "ID", help_heading = "Connection")]
+    pub(super) cell: Option<String>,
+}
+
+impl Bus {
+    /// The cell's id.
+    pub(super) fn cell(&self) -> &str {
+        self.cell.as_deref().unwrap_or("default")
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,13 +101,13 @@ pub(super) enum Command {
     Replay(Replay),
     /// Publish samples from files or standard input
     Publish(Publish),
-    /// Show what goes over the bus, decoded, one JSON object a line
+    /// Show what goes over the bus, decoded, one JSON object a line (or with -o yaml one document each)
     Tail(Tail),
     /// List incidents, newest first
     Incidents(Listing),
     /// List plans, newest first
     Plans(Listing),
-    /// Tell the chain from violation to verdict around an action, plan, analysis or incident
+    /// Tell the chain from violation to verdict around an action, plan, analysis, episode or incident
     Explain(Explain),
     /// What the loop remembers
     #[command(subcommand)]
@@ -109,7 +118,7 @@ pub(super) enum Command {
     Resume(Operator),
     /// Measure
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(bench::Bench),
     /// Print a shell's completions
     Completions {
         /// Which shell
@@ -130,6 +139,7 @@ pub(super) enum Command {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum SchemaKind {
+    Rules,
     Playbook,
     Charter,
     Causes,
@@ -147,6 +157,9 @@ pub(super) struct Dev {
     /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
     #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<PathBuf>,
+    /// The port of the server on this machine, 0 for a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(super) port: u16,
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(super) http: String,
@@ -174,7 +187,7 @@ pub(super) struct Run {
     /// Apply this folder at the start, if it is not what is applied already; SIGHUP and POST /-/reload apply it again
     #[arg(long, value_name = "DIR")]
     pub(super) config: Option<PathBuf>,
-    /// Where the knowledge role keeps its store [default: $`XDG_STATE_HOME/homeostat`]
+    /// Where the knowledge role keeps its store [default: homeostat in `XDG_STATE_HOME`]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served
@@ -182,9 +195,9 @@ pub(super) struct Run {
     pub(super) http: String,
     #[command(flatten)]
     pub(super) collect: Collect,
-    /// Copies of each stream, where they do not exist yet: 1, 3 or 5
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(super) replicas: usize,
+    /// Copies of each stream: 1, 3 or 5. Streams that exist must have as many [default: as they have; 1 for new ones]
+    #[arg(long, value_name = "N", value_parser = replicas)]
+    pub(super) replicas: Option<usize>,
 }
 
 /// What a process collects itself, beside its roles.
@@ -277,15 +290,18 @@ pub(super) struct Replay {
 /// How samples are read.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Input {
-    /// What the files hold [default: by their names]
+    /// What the files hold: csv, exposition, openmetrics or jsonl [default: by their names]
     #[arg(long, value_name = "FORMAT", value_parser = input_format)]
     pub(super) input_format: Option<ingest::Format>,
     /// The metric of values that come without one [default: the file's name]
     #[arg(long, value_name = "NAME")]
     pub(super) metric: Option<String>,
-    /// Stop at the first row that cannot be read
+    /// Stop at the first row that cannot be read, with exit code 1
     #[arg(long)]
     pub(super) strict: bool,
+    /// When exposition text without timestamps was scraped [default: `replay` when its file was written, `publish` now]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(super) at: Option<Timestamp>,
 }
 
 #[derive(Debug, Args)]
@@ -297,10 +313,11 @@ pub(super) struct Publish {
     pub(super) samples: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) input: Input,
-    /// How fast: 1x as recorded, 60x an hour a minute, or max
-    #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed)]
-    pub(super) speed: Speed,
-    /// Shift the samples' times so that the first one is now
+    /// How fast: 1x as recorded, 60x an hour a minute, or max [default: max, with --now 1x]
+    #[arg(long, value_name = "SPEED", value_parser = speed)]
+    pub(super) speed: Option<Speed>,
+    /// Give each sample the time at which it is published: the first one is now, and at 60x samples that were recorded
+    /// an hour apart are a minute apart
     #[arg(long)]
     pub(super) now: bool,
     /// The producer's name [default: publish- and the host's name]
@@ -338,16 +355,16 @@ pub(super) struct Tail {
 pub(super) struct Listing {
     #[command(flatten)]
     pub(super) bus: Bus,
-    /// How many
-    #[arg(short = 'n', long, default_value_t = 20)]
-    pub(super) limit: usize,
+    /// How many, at most 500
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub(super) limit: u16,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     #[command(flatten)]
     pub(super) bus: Bus,
-    /// The id of an action, plan, analysis or incident
+    /// The id of an action, attempt, plan, analysis, episode or incident
     pub(super) id: String,
 }
 
@@ -364,7 +381,7 @@ pub(super) enum Kb {
         /// Where to
         file: PathBuf,
     },
-    /// Read an export into an empty store; the knowledge role must not be running on it
+    /// Replace what a store holds by an export of the same ledger that is not older; no knowledge role may run on it
     Import {
         /// What `kb export` wrote
         file: PathBuf,
@@ -400,69 +417,21 @@ pub(super) struct Halt {
     pub(super) reason: String,
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum Bench {
-    /// Time whole cycles in one process, without a server: samples in, would-be actions out
-    Cycle {
-        /// Cycles of one violation; of a thousand violations a hundredth of it
-        #[arg(long, value_name = "N", default_value_t = 2_000)]
-        rounds: u32,
-    },
-    /// Time the way from a sample that breaches to the effect that answers it, on a private server
-    Loop(BenchLoop),
-    /// Count the samples that one monitor takes in for each second of its CPU time, from a private server
-    Ingest(BenchIngest),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchLoop {
-    /// Measure the same way with empty handlers too, in the same run
-    #[arg(long)]
-    pub(super) floor: bool,
-    /// When the server forces its files to disk
-    #[arg(long, value_enum, default_value = "default")]
-    pub(super) sync: SyncWord,
-    /// Violations that begin in each second beside, and as many that end
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) load: u32,
-    /// Samples that breach, one after the other
-    #[arg(long, value_name = "N", default_value_t = 600)]
-    pub(super) rounds: u32,
-    #[command(flatten)]
-    pub(super) place: BenchPlace,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchIngest {
-    /// How long to measure
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
-    pub(super) seconds: f64,
-    #[command(flatten)]
-    pub(super) place: BenchPlace,
-}
-
-/// Where a measurement has its server.
-#[derive(Debug, Args)]
-pub(super) struct BenchPlace {
-    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
-    #[arg(long, value_name = "FILE")]
-    pub(super) nats_server: Option<PathBuf>,
-    /// Where to put the server's and the roles' files [default: a temporary folder, removed at the end]
-    #[arg(long, value_name = "DIR")]
-    pub(super) data: Option<PathBuf>,
-}
-
-/// When a server forces its files to disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum SyncWord {
-    /// Every two minutes.
-    Default,
-    /// Before each acknowledgement.
-    Always,
-}
-
 fn input_format(text: &str) -> Result<ingest::Format, String> {
     text.parse().map_err(|error: ingest::UnknownFormat| error.to_string())
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("it is 1, 3 or 5".to_owned()),
+    }
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    ingest::parse_moment(text).map_err(|error| error.to_string())
 }
 
 fn processes(text: &str) -> Result<ingest::ProcessChoice, String> {

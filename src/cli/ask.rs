@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::exit::{Failure, Outcome, outside};
+use super::exit::{Failure, Outcome, outside, usage};
 use super::output::{self, Column, Format};
-use super::{Context, args, bus, printed};
-use crate::bus::nats::{self, Answer, Objects};
+use super::{Context, args, bus, printed, words};
+use crate::bus::nats::{self, Answer, AskError, Objects};
 
+/// What the knowledge service says of what it does not know.
+const NOT_FOUND: u16 = 404;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,6 +34,7 @@ const PLANS: [Column; 8] = [
     ("ACTIONS", "actions"),
     ("AT", "at"),
 ];
+const CHAIN: [Column; 4] = [("AT", "at"), ("SEQUENCE", "sequence"), ("ENTRY", "kind"), ("WHAT", "what")];
 const LEARNED: [Column; 7] = [
     ("PLAYBOOK", "playbook"),
     ("CAUSE", "cause"),
@@ -53,14 +56,37 @@ pub(super) async fn plans(args: args::Listing, context: &Context) -> Outcome {
 }
 
 pub(super) async fn explain(args: args::Explain, context: &Context) -> Outcome {
-    let answer = ask(&args.bus, context, "explain", json!({ "id": args.id })).await?;
+    let known = ["in-", "ep-", "an-", "pl-", "ac-", "at-"];
+    if !known.iter().any(|prefix| args.id.starts_with(prefix)) {
+        let text = format!(
+            "`{}` is not an id of anything that can be explained\nhint: it begins with in-, ep-, an-, pl-, ac- or at-; `homeostat incidents` and `homeostat plans` list some",
+            args.id
+        );
+        return Err(usage(anyhow::anyhow!(text)));
+    }
+    let answer = match ask(&args.bus, context, "explain", json!({ "id": args.id })).await {
+        Err(Failure::Outside(error)) if is_unknown(&error) => {
+            output::note(format_args!(
+                "nothing is known under the id `{}`\nhint: `homeostat incidents` and `homeostat plans` list what is known; the oldest is forgotten",
+                args.id
+            ));
+            return Err(Failure::Finding);
+        }
+        answer => answer?,
+    };
     let chain = answer["chain"].as_array().cloned().unwrap_or_default();
     match context.format {
         Format::Table => {
-            for record in &chain {
-                println!("{}", step(record));
+            let rows: Vec<Value> = chain.iter().flat_map(steps).collect();
+            output::list(Format::Table, &rows, &CHAIN).or_else(printed)?;
+            match answer["left_out"].as_u64() {
+                None | Some(0) => Ok(()),
+                Some(more) => {
+                    let text =
+                        format_args!("{} left out: an answer is one message", output::count(more, "record"));
+                    output::line(text).or_else(printed)
+                }
             }
-            Ok(())
         }
         Format::Jsonl => output::list(Format::Jsonl, &chain, &[]).or_else(printed),
         format @ (Format::Json | Format::Yaml) => output::one(format, &answer).or_else(printed),
@@ -84,9 +110,9 @@ pub(super) async fn kb(command: args::Kb, context: &Context) -> Outcome {
             let objects = Objects::open(reached.connection.clone(), &reached.topology.names()).await;
             let bytes = objects.map_err(outside)?.get(&object).await.map_err(outside)?;
             let bytes = bytes.ok_or_else(|| outside(anyhow::anyhow!("the export is gone: `{object}`")))?;
-            std::fs::write(&file, &bytes).map_err(outside)?;
-            println!("{} bytes written to {}", bytes.len(), file.display());
-            Ok(())
+            std::fs::write(&file, &bytes).map_err(|error| of_file(error, &file, "cannot be written"))?;
+            let told = json!({ "bytes": bytes.len(), "file": file.to_string_lossy() });
+            done(context, &format!("{} bytes written to {}", bytes.len(), file.display()), &told)
         }
         args::Kb::Import { file, data, bus } => import(&file, data, &bus, context).await,
     }
@@ -103,12 +129,35 @@ async fn import(
         data.or_else(usual).ok_or_else(|| outside(anyhow::anyhow!("--data says where the store is")))?;
     let ledger = bus::reach(bus, context).await?.ledger().await?;
     let created = ledger.tail().await.map_err(outside)?.created;
-    let mut input = std::fs::File::open(file).map_err(outside)?;
+    let mut input = std::fs::File::open(file).map_err(|error| of_file(error, file, "cannot be read"))?;
     let knowledge =
         crate::role::knowledge::Knowledge::open(&data.join("knowledge"), created).map_err(outside)?;
-    let copied = knowledge.store().import(&mut input).map_err(outside)?;
-    println!("{} records read, as of ledger sequence {}", copied.records, copied.applied);
-    Ok(())
+    let copied =
+        knowledge.store().import(&mut input).map_err(|error| of_file(error, file, "cannot be imported"))?;
+    let told = json!({ "records": copied.records, "applied": copied.applied });
+    done(
+        context,
+        &format!("{} records read, as of ledger sequence {}", copied.records, copied.applied),
+        &told,
+    )
+}
+
+fn of_file(error: impl Into<anyhow::Error>, file: &std::path::Path, what: &str) -> Failure {
+    outside(error.into().context(format!("`{}` {what}", file.display())))
+}
+
+/// What was done: a sentence for people, its figures for programs.
+fn done(context: &Context, text: &str, told: &Value) -> Outcome {
+    match context.format {
+        Format::Table => output::line(text),
+        format @ (Format::Json | Format::Jsonl | Format::Yaml) => output::one(format, told),
+    }
+    .or_else(printed)
+}
+
+/// Whether the answer was that there is no such thing.
+fn is_unknown(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(AskError::Refused { refusal, .. }) if refusal.code == NOT_FOUND)
 }
 
 async fn ask(bus: &args::Bus, context: &Context, endpoint: &str, question: Value) -> Result<Value, Failure> {
@@ -125,50 +174,12 @@ fn list(answer: &Value, columns: &[Column], context: &Context) -> Outcome {
     output::list(context.format, &rows, columns).or_else(printed)
 }
 
-/// A record of the chain, for people.
-fn step(record: &Value) -> String {
-    let at = record["stored_at"].as_str().map_or_else(|| record["stored_at"].to_string(), str::to_owned);
+/// What a record of the chain says, a row for each entry.
+fn steps(record: &Value) -> Vec<Value> {
     let entries = record["entries"].as_array().cloned().unwrap_or_default();
-    let told: Vec<String> = entries.iter().map(told).collect();
-    format!(
-        "{at:<26} #{:<6} {:<22} {}",
-        record["sequence"],
-        record["topic"].as_str().unwrap_or_default(),
-        told.join("; ")
-    )
-}
-
-fn told(entry: &Value) -> String {
-    let Some((kind, body)) = entry.as_object().and_then(|entry| entry.iter().next()) else {
-        return entry.to_string();
+    let row = |entry: &Value| {
+        let (kind, what) = words::told(entry);
+        json!({ "at": record["stored_at"], "sequence": record["sequence"], "kind": kind, "what": what })
     };
-    let text = |name: &str| match &body[name] {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
-    };
-    match kind.as_str() {
-        "violation" => format!(
-            "{} {} value {}",
-            body["rule"]["alert"].as_str().unwrap_or_default(),
-            text("phase"),
-            text("value")
-        ),
-        "incident" => format!("incident {} {}", text("phase"), text("scope")),
-        "analysis" => {
-            let cause = &body["causes"][0];
-            format!("cause {} with confidence {}: {}", cause["name"], cause["confidence"], cause["evidence"])
-        }
-        "plan" => format!("plan {} against {} ({})", text("playbook"), text("cause"), text("mode")),
-        "outcome" => format!("{} {}", text("result"), text("output")),
-        "verdict" => format!(
-            "{}: {} (before {}, after {})",
-            text("kind"),
-            text("reason"),
-            text("before"),
-            text("after")
-        ),
-        "report" => format!("{}: {}", text("reason"), text("text")),
-        _ => body.to_string(),
-    }
+    entries.iter().map(row).collect()
 }

@@ -3,13 +3,75 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::exit::{Failure, Outcome, outside, usage};
 use super::output::Format;
-use super::{Context, args, output, printed, run};
+use super::{Context, output, printed, run};
 use crate::bench::{Quantiles, closed_loop, cycle, ingest};
 use crate::bus::nats::SyncInterval;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bench {
+    /// Time whole cycles in one process, without a server: samples in, would-be actions out
+    Cycle {
+        /// Cycles of one violation; of a thousand violations a hundredth of it
+        #[arg(long, value_name = "N", default_value_t = 2_000)]
+        rounds: u32,
+    },
+    /// Time the way from a sample that breaches to the effect that answers it, on a private server
+    Loop(LoopArgs),
+    /// Count the samples that one monitor takes in for each second of its CPU time, from a private server
+    Ingest(IngestArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoopArgs {
+    /// Measure the same way with empty handlers too, in the same run
+    #[arg(long)]
+    pub(super) floor: bool,
+    /// When the server forces its files to disk
+    #[arg(long, value_enum, default_value = "default")]
+    pub(super) sync: SyncWord,
+    /// Violations that begin in each second beside, and as many that end
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) load: u32,
+    /// Samples that breach, one after the other
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    pub(super) rounds: u32,
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct IngestArgs {
+    /// How long to measure
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub(super) seconds: f64,
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+}
+
+/// Where a measurement has its server.
+#[derive(Debug, Args)]
+pub(super) struct PlaceArgs {
+    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) nats_server: Option<PathBuf>,
+    /// Where to put the server's and the roles' files [default: a temporary folder, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+}
+
+/// When a server forces its files to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SyncWord {
+    /// Every two minutes.
+    Default,
+    /// Before each acknowledgement.
+    Always,
+}
 
 /// Whole cycles in one process, without a server.
 pub(super) fn cycle(rounds: u32, context: &Context) -> Outcome {
@@ -24,14 +86,14 @@ pub(super) fn cycle(rounds: u32, context: &Context) -> Outcome {
 }
 
 /// From a sample to its effect.
-pub(super) async fn closed_loop(args: args::BenchLoop, context: &Context) -> Outcome {
+pub(super) async fn closed_loop(args: LoopArgs, context: &Context) -> Outcome {
     if args.rounds == 0 {
         return Err(usage(anyhow::anyhow!("no rounds measure nothing\nhint: --rounds 100")));
     }
     let place = Place::of(&args.place, context)?;
     let (sync, word) = match args.sync {
-        args::SyncWord::Default => (SyncInterval::Default, "default"),
-        args::SyncWord::Always => (SyncInterval::Always, "always"),
+        SyncWord::Default => (SyncInterval::Default, "default"),
+        SyncWord::Always => (SyncInterval::Always, "always"),
     };
     let options = closed_loop::LoopOptions {
         server: run::server_options(args.place.nats_server, &place.folder.join("nats"), sync, context)?,
@@ -66,7 +128,7 @@ pub(super) async fn closed_loop(args: args::BenchLoop, context: &Context) -> Out
 }
 
 /// Samples into one monitor.
-pub(super) async fn ingest(args: args::BenchIngest, context: &Context) -> Outcome {
+pub(super) async fn ingest(args: IngestArgs, context: &Context) -> Outcome {
     let Ok(duration) = Duration::try_from_secs_f64(args.seconds) else {
         return Err(usage(anyhow::anyhow!("`{}` is no number of seconds", args.seconds)));
     };
@@ -95,7 +157,7 @@ struct Place {
 }
 
 impl Place {
-    fn of(args: &args::BenchPlace, context: &Context) -> Result<Self, Failure> {
+    fn of(args: &PlaceArgs, context: &Context) -> Result<Self, Failure> {
         match &args.data {
             Some(folder) => Ok(Self { folder: folder.clone(), is_temporary: false }),
             None => Ok(Self { folder: run::temporary_folder(context).map_err(outside)?, is_temporary: true }),

@@ -2,7 +2,9 @@
 
 use super::exit::{Failure, outside, usage};
 use super::{Context, args};
-use crate::bus::nats::{Auth, Connection, ContextFiles, Ledger, Purpose, Settings, Topology};
+use crate::bus::nats::{
+    self, Auth, Connection, ContextError, ContextFiles, Ledger, Purpose, Settings, Topology,
+};
 use crate::wire::Subjects;
 
 /// Where a server is, when nothing says where.
@@ -25,11 +27,15 @@ impl Reached {
 /// Connects as the command line says.
 pub(super) async fn reach(args: &args::Bus, context: &Context) -> Result<Reached, Failure> {
     let settings = settings(args, context)?;
-    let connection = Connection::open(&settings, Purpose::Services).await.map_err(|error| {
-        let error = anyhow::Error::new(error);
-        outside(error.context("the bus cannot be reached\nhint: --server says where it is; `homeostat dev` starts a private one"))
-    })?;
-    let topology = Topology::new(&args.prefix, &args.cell).map_err(usage)?;
+    let connection = Connection::open(&settings, Purpose::Services).await.map_err(outside)?;
+    let topology = Topology::new(&args.prefix, args.cell()).map_err(usage)?;
+    if let Some(wanted) = &args.cell {
+        let found = nats::cell(&connection, &topology.names()).await.map_err(outside)?;
+        if found != *wanted {
+            let text = format!("the streams are those of the cell `{found}`, not of `{wanted}`");
+            return Err(usage(anyhow::anyhow!(text)));
+        }
+    }
     let subjects = Subjects::new(&args.prefix).map_err(usage)?;
     Ok(Reached { connection, topology, subjects })
 }
@@ -41,18 +47,26 @@ pub(super) fn settings(args: &args::Bus, context: &Context) -> Result<Settings, 
         .config_home
         .clone()
         .map(|config_home| ContextFiles { config_home, home: environment.home.clone() });
-    let mut settings = match (&args.server, &args.context, contexts) {
-        (Some(server), None, _) => Settings::new(server).map_err(usage)?,
-        (None, Some(name), Some(files)) => files.load(Some(name)).map_err(usage)?,
-        (Some(_), Some(_), _) => {
+    let of_context = |name: Option<&str>| match &contexts {
+        Some(files) => files.load(name),
+        None => Err(ContextError::NoneSelected("HOME is not set".into())),
+    };
+    // The command line wins over the environment, and in each of them an address says more than a context's name.
+    let environment = (&environment.nats_url, &environment.nats_context);
+    let mut settings = match ((&args.server, &args.context), environment) {
+        ((Some(_), Some(_)), _) => {
             return Err(usage(anyhow::anyhow!("both a server and a context are given\nhint: leave one out")));
         }
-        (None, Some(_), None) => {
-            return Err(usage(anyhow::anyhow!("contexts are in the home folder, and HOME is not set")));
+        ((Some(server), None), _) | ((None, None), (Some(server), _)) => {
+            Settings::new(server).map_err(usage)?
         }
-        (None, None, files) => match files.and_then(|files| files.load(None).ok()) {
-            Some(selected) => selected,
-            None => Settings::new(DEFAULT_SERVER).map_err(usage)?,
+        ((None, Some(name)), _) | ((None, None), (None, Some(name))) => {
+            of_context(Some(name)).map_err(usage)?
+        }
+        ((None, None), (None, None)) => match of_context(None) {
+            Ok(selected) => selected,
+            Err(ContextError::NoneSelected(_)) => Settings::new(DEFAULT_SERVER).map_err(usage)?,
+            Err(error) => return Err(usage(error)),
         },
     };
     if let Some(file) = &args.creds {

@@ -9,11 +9,11 @@ use super::output::Format;
 use super::{Context, args, output, printed};
 use crate::config;
 use crate::model::{Bundle, BundleFile, Generation};
-use crate::wire::files::FileError;
+use crate::wire::files::{FileError, FileKind, Loaded};
 
 /// Checks folders and single files.
 pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
-    let mut refused: Vec<Value> = Vec::new();
+    let (mut refused, mut warnings): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
     let (mut files, mut rules, mut playbooks) = (0, 0, 0);
     for path in &args.paths {
         let bundle = read(path)?;
@@ -22,28 +22,40 @@ pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
         rules += loaded.configuration.groups.iter().map(|group| group.rules.len()).sum::<usize>();
         playbooks += loaded.configuration.playbooks.len();
         refused.extend(loaded.refused.iter().map(|error| refusal(path, error)));
+        warnings.extend(loaded.warnings.iter().map(|error| refusal(path, error)));
+        // A single file refers to what is in others.
+        if path.is_dir() {
+            warnings.extend(loaded.dangling.iter().map(|error| refusal(path, error)));
+        }
     }
     let summary = json!({
         "files": files,
         "rules": rules,
         "playbooks": playbooks,
         "refused": refused,
+        "warnings": warnings,
     });
-    match context.format {
+    let told = match context.format {
         Format::Table => {
             for refusal in &refused {
-                eprintln!("{}", text(refusal));
+                output::note(text(refusal));
             }
-            println!(
-                "{files} files: {rules} rules and {playbooks} playbooks can be used, {} refused",
-                refused.len()
-            );
+            for warning in &warnings {
+                output::note(format_args!("warning: {}", text(warning)));
+            }
+            output::line(format_args!(
+                "{}: {} and {} can be used, {} refused, {}",
+                output::count(files as u64, "file"),
+                output::count(rules as u64, "rule"),
+                output::count(playbooks as u64, "playbook"),
+                refused.len(),
+                output::count(warnings.len() as u64, "warning"),
+            ))
         }
-        Format::Json | Format::Jsonl | Format::Yaml => {
-            output::one(context.format, &summary).or_else(printed)?;
-        }
-    }
-    if refused.is_empty() { Ok(()) } else { Err(Failure::Finding) }
+        Format::Json | Format::Jsonl | Format::Yaml => output::one(context.format, &summary),
+    };
+    // Read or not, a finding is one.
+    if refused.is_empty() { told.or_else(printed) } else { Err(Failure::Finding) }
 }
 
 /// A folder as a bundle, or a single file as one.
@@ -55,15 +67,47 @@ pub(super) fn read(path: &Path) -> Result<Bundle, Failure> {
         outside(anyhow::Error::new(error).context(format!("`{}` cannot be read", path.display())))
     })?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    // What a single file is, its folder says; rules where that says nothing.
+    // What a single file is, its name or its folder says, else what it begins with.
     let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let known = matches!(name.as_str(), "charter.yaml" | "charter.yml" | "analysis.yaml" | "analysis.yml");
     let path = match folder.as_deref() {
         _ if known => name,
         Some(folder @ ("playbooks" | "causes" | "rules")) => format!("{folder}/{name}"),
-        Some(_) | None => format!("rules/{name}"),
+        Some(_) | None => match kind_of(&text) {
+            FileKind::Rules => format!("rules/{name}"),
+            FileKind::Playbook => format!("playbooks/{name}"),
+            FileKind::Causes => format!("causes/{name}"),
+            FileKind::Charter => "charter.yaml".to_owned(),
+            FileKind::Analysis => "analysis.yaml".to_owned(),
+        },
     };
     Ok(Bundle::new(vec![BundleFile { path: path.into(), text: text.into() }]))
+}
+
+/// What a file is by the names at its margin; rules where they say nothing.
+fn kind_of(text: &str) -> FileKind {
+    let kind = |line: &str| {
+        let name = line.strip_prefix("- ").unwrap_or(line).split_once(':')?.0;
+        match name {
+            "groups" => Some(FileKind::Rules),
+            "playbook" | "answers" | "steps" | "verify" => Some(FileKind::Playbook),
+            "cause" => Some(FileKind::Causes),
+            "mode" | "armed" | "programs" | "cooldown" | "storm_violations" => Some(FileKind::Charter),
+            "scope_labels" => Some(FileKind::Analysis),
+            _ => None,
+        }
+    };
+    text.lines().find_map(kind).unwrap_or(FileKind::Rules)
+}
+
+/// Tells on standard error what of a folder cannot be used, and what is hardly meant so.
+pub(super) fn tell(root: &Path, loaded: &Loaded) {
+    for error in &loaded.refused {
+        output::note(text(&refusal(root, error)));
+    }
+    for error in loaded.warnings.iter().chain(&loaded.dangling) {
+        output::note(format_args!("warning: {}", text(&refusal(root, error))));
+    }
 }
 
 /// A refusal for people.

@@ -3,6 +3,7 @@
 //! A private server, all roles, a small worker under a supervisor that listens on NATS. First act: the worker leaks memory
 //! and is restarted. Second act: its index is lost; the first remedy does not help, is undone, and the next one does.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Failure, Outcome, outside, usage};
-use super::{Context, args, run};
+use super::output::Format;
+use super::signals::Signals;
+use super::{Context, args, output, printed, run};
 use crate::bus::nats::{
     self, Answer, Connection, Feed, Ledger, Purpose, Question, Refusal, ServiceSpec, Settings, SyncInterval,
     Topology,
@@ -63,22 +66,37 @@ pub(super) fn worker(arguments: Vec<String>) -> Outcome {
 
 /// Shows both acts; done only if both ended as told.
 pub(super) async fn demo(args: args::Demo, context: &Context) -> Outcome {
+    if context.format != Format::Table {
+        return Err(usage(anyhow::anyhow!("the demo is a story, and is told in words\nhint: leave -o out")));
+    }
     let folder = match &args.data {
         Some(folder) => folder.clone(),
         None => run::temporary_folder(context).map_err(outside)?,
     };
-    let told = demo_in(&folder, &args, context).await;
+    let mut signals = Signals::listen();
+    let told = tokio::select! {
+        told = demo_in(&folder, &args, context) => told,
+        () = signals.told_to_stop() => Err(Failure::Finding),
+    };
     if args.data.is_none() {
         let _ = std::fs::remove_dir_all(&folder);
     }
-    told
+    // A story that nobody heard to its end was not told.
+    match told {
+        Err(Failure::Unread) => Err(Failure::Finding),
+        told => told,
+    }
+}
+
+fn say(text: impl Display) -> Outcome {
+    output::line(text).or_else(printed)
 }
 
 async fn demo_in(folder: &Path, args: &args::Demo, context: &Context) -> Outcome {
     let binary = args.nats_server.clone();
     let mut server =
         run::private_server(binary, &folder.join("nats"), SyncInterval::Default, context).await?;
-    println!("A private nats-server runs on {}, and all roles of the loop on it.", server.url());
+    say(format_args!("A private nats-server runs on {}, and all roles of the loop on it.", server.url()))?;
     let settings = Settings::new(&server.url()).map_err(outside)?;
     let stop = CancellationToken::new();
     let mut tasks: JoinSet<Result<(), Failure>> = JoinSet::new();
@@ -177,21 +195,19 @@ impl Stage {
             }
         };
         tokio::time::timeout(PATIENCE, waiting).await.map_err(outside)?;
-        println!(
+        say(format_args!(
             "The worker {WORKER} runs under a supervisor that listens on NATS. All is well for a moment."
-        );
+        ))?;
         tokio::time::sleep(QUIET).await;
         let first =
             self.act("Act one: the worker begins to leak memory.", Fault::Leak, Script::ONE, context).await?;
         tokio::time::sleep(QUIET * 2).await;
         let second =
             self.act("Act two: the worker loses its index.", Fault::LostIndex, Script::TWO, context).await?;
-        println!();
         if first && second {
-            println!("Both acts ended as told: found, healed, verified on fresh samples.");
-            return Ok(());
+            return say("\nBoth acts ended as told: found, healed, verified on fresh samples.");
         }
-        println!("The story did not end as it should.");
+        say("\nThe story did not end as it should.")?;
         Err(Failure::Finding)
     }
 
@@ -203,7 +219,7 @@ impl Stage {
         script: Script,
         context: &Context,
     ) -> Result<bool, Failure> {
-        println!("\n{title}");
+        say(format_args!("\n{title}"))?;
         let begun = context.clock.now();
         self.supervisor.inject(fault).await.map_err(|error| outside(anyhow::anyhow!(error)))?;
         let mut progress = Progress::new(script);
@@ -212,7 +228,7 @@ impl Stage {
                 for stored in self.feed.next_batch(64).await.map_err(outside)? {
                     let record = read_record(&self.subjects, &stored);
                     if let Some(record) = record.filter(|record| record.stored_at >= begun) {
-                        progress.take(&record, begun);
+                        progress.take(&record, begun)?;
                     }
                 }
             }
@@ -221,7 +237,7 @@ impl Stage {
         if let Ok(done) = tokio::time::timeout(PATIENCE, following).await {
             return done.map(|()| progress.is_as_told());
         }
-        println!("  nothing more happens");
+        say("  nothing more happens")?;
         Ok(false)
     }
 }
@@ -259,13 +275,14 @@ impl Progress {
         told.eq(self.script.0.iter().copied()) && self.undone as usize == undone
     }
 
-    fn take(&mut self, record: &Record, begun: Timestamp) {
+    fn take(&mut self, record: &Record, begun: Timestamp) -> Outcome {
         let after = record.stored_at.saturating_since(begun).as_millis();
         for entry in &record.batch.entries {
             if let Some(line) = self.line(entry) {
-                println!("  {after:>6} ms  {line}");
+                say(format_args!("  {after:>6} ms  {line}"))?;
             }
         }
+        Ok(())
     }
 
     /// What an entry adds to the story, for people.

@@ -11,6 +11,8 @@ pub(super) enum Failure {
     Usage(anyhow::Error),
     /// Something outside is not as it should be.
     Outside(anyhow::Error),
+    /// Whoever read standard output has had enough, which is no failure: what is left to print is not printed.
+    Unread,
 }
 
 /// What a command returns.
@@ -20,34 +22,36 @@ impl Failure {
     /// The exit code.
     pub(super) fn code(&self) -> ExitCode {
         match self {
+            Self::Unread => ExitCode::SUCCESS,
             Self::Finding => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
             Self::Outside(_) => ExitCode::from(3),
         }
     }
 
-    /// The error as one chain, each cause once, hints on lines of their own.
+    /// The error as one chain, each cause once, a hint on a line of its own.
     pub(super) fn text(&self) -> Option<String> {
         let error = match self {
-            Self::Finding => return None,
+            Self::Finding | Self::Unread => return None,
             Self::Usage(error) | Self::Outside(error) => error,
         };
         let mut said: Vec<String> = Vec::new();
-        let mut hints: Vec<String> = Vec::new();
+        let mut innermost: Option<String> = None;
         for cause in error.chain() {
             let text = cause.to_string();
             let (body, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
-            if !said.iter().any(|known| known.ends_with(body)) {
+            if !said.iter().any(|known| known.contains(body)) {
                 said.push(body.to_owned());
             }
-            if !hint.is_empty() && !hints.iter().any(|known| known == hint) {
-                hints.push(hint.to_owned());
+            // The innermost one is the most particular; a second one says the same in other words.
+            if !hint.is_empty() {
+                innermost = Some(hint.to_owned());
             }
         }
         let mut text = format!("error: {}", said.join(": "));
-        for hint in &hints {
+        if let Some(hint) = innermost {
             text.push_str("\nhint: ");
-            text.push_str(hint);
+            text.push_str(&hint);
         }
         Some(text)
     }
@@ -68,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_printed_once_as_a_chain_with_its_hints_last() {
+    fn an_error_is_printed_once_as_a_chain_with_its_hint_last() {
         let inner = anyhow::anyhow!("connection refused\nhint: start a server");
         let failure = Failure::Outside(inner.context("the bus cannot be reached"));
         let text = failure.text().unwrap();

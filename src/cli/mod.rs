@@ -9,14 +9,17 @@ mod check;
 mod collect;
 mod demo;
 mod exit;
+mod input;
 mod operate;
 mod output;
 mod publish;
 mod replay;
 mod run;
+mod signals;
 mod tail;
+mod words;
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -50,7 +53,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(text) = failure.text() {
-                eprintln!("{text}");
+                output::note(text);
             }
             failure.code()
         }
@@ -72,14 +75,16 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Check(args) => check::check(&args, context),
         Command::Replay(args) => replay::replay(&args, context),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "homeostat", &mut io::stdout());
-            Ok(())
+            // Into memory: the generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "homeostat", &mut script);
+            io::stdout().lock().write_all(&script).or_else(printed)
         }
-        Command::Schema { kind } => print_schema(kind),
+        Command::Schema { kind } => print_schema(kind, context),
         Command::DemoWorker { arguments } => demo::worker(arguments),
-        Command::Bench(args::Bench::Cycle { rounds }) => bench::cycle(rounds, context),
-        Command::Bench(args::Bench::Loop(args)) => block_on(bench::closed_loop(args, context)),
-        Command::Bench(args::Bench::Ingest(args)) => block_on(bench::ingest(args, context)),
+        Command::Bench(bench::Bench::Cycle { rounds }) => bench::cycle(rounds, context),
+        Command::Bench(bench::Bench::Loop(args)) => block_on(bench::closed_loop(args, context)),
+        Command::Bench(bench::Bench::Ingest(args)) => block_on(bench::ingest(args, context)),
         Command::Dev(args) => block_on(run::dev(args, context)),
         Command::Demo(args) => block_on(demo::demo(args, context)),
         Command::Run(args) => block_on(run::run(args, context)),
@@ -97,23 +102,26 @@ fn run(command: Command, context: &Context) -> Outcome {
 
 fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(outside)?.block_on(command)
+    let runtime = runtime.map_err(outside)?;
+    let done = runtime.block_on(command);
+    // A thread that still reads standard input is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
-fn print_schema(kind: SchemaKind) -> Outcome {
+fn print_schema(kind: SchemaKind, context: &Context) -> Outcome {
     let kind = match kind {
         SchemaKind::Playbook => FileKind::Playbook,
         SchemaKind::Charter => FileKind::Charter,
         SchemaKind::Causes => FileKind::Causes,
         SchemaKind::Analysis => FileKind::Analysis,
+        SchemaKind::Rules => FileKind::Rules,
     };
-    match schema(kind) {
-        Some(schema) => output::one(output::Format::Json, &schema).or_else(printed),
-        None => Err(Failure::Usage(anyhow::anyhow!("this file has no schema of ours"))),
-    }
+    let format = if context.format == output::Format::Table { output::Format::Json } else { context.format };
+    output::one(format, &schema(kind)).or_else(printed)
 }
 
-/// A reader that has had enough is no failure.
+/// What an error on standard output comes to: a reader that has had enough ends the command, and is no failure.
 fn printed(error: io::Error) -> Outcome {
-    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(outside(error)) }
+    Err(if error.kind() == io::ErrorKind::BrokenPipe { Failure::Unread } else { outside(error) })
 }

@@ -1,5 +1,6 @@
 //! Results on standard output: as a table for people, as JSON or YAML for programs.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use serde_json::Value;
@@ -19,6 +20,29 @@ pub(super) enum Format {
 
 /// A column of a table: its heading, and the field it shows.
 pub(super) type Column = (&'static str, &'static str);
+
+/// Prints a line.
+pub(super) fn line(text: impl Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
+/// Tells something on standard error; where nobody listens, nobody is told.
+pub(super) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Prints one object of many that come one after the other: a line of JSON each, or a document of YAML.
+pub(super) fn next(format: Format, value: &Value) -> io::Result<()> {
+    match format {
+        Format::Table | Format::Json | Format::Jsonl => line(value),
+        Format::Yaml => write!(io::stdout().lock(), "---\n{}", yaml(value)),
+    }
+}
+
+/// A number with its noun: `1 file`, `2 files`.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
 
 /// Prints a list of objects.
 pub(super) fn list(format: Format, rows: &[Value], columns: &[Column]) -> io::Result<()> {

@@ -2,76 +2,70 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::exit::{Failure, Outcome, outside, usage};
-use super::output::Format;
+use super::exit::{Failure, Outcome, usage};
+use super::input::{Input, Untimed};
+use super::output::{self, Format};
 use super::{Context, args, check, printed};
 use crate::config;
 use crate::engine::Configuration;
-use crate::ingest;
 use crate::model::{Action, Bundle, Entry, Generation, Plan, Record, Topic};
 use crate::role::replay::Replay;
 use crate::wire;
 
-/// Refused rows that are told one by one.
-const REFUSALS_TOLD_MAX: u64 = 10;
-
 /// Runs the loop and prints what it decides.
 pub(super) fn replay(args: &args::Replay, context: &Context) -> Outcome {
-    let configuration = load(args)?;
-    let options = ingest::Options {
-        format: args.input.input_format,
-        strict: args.input.strict,
-        metric: args.input.metric.clone(),
-        scraped_at: None,
-    };
-    let sources: Result<Vec<_>, _> = args.samples.iter().map(|path| ingest::open(path, &options)).collect();
+    let (configuration, is_whole) = load(args)?;
+    let mut input = Input::open(&args.samples, &args.input, Untimed::FileTime)?;
     let mut replay: Option<Replay<'_>> = None;
     let mut teller = Teller::new(context.format);
-    let mut refused = 0;
-    for sample in ingest::merge(sources.map_err(outside)?) {
-        match sample {
-            Ok(sample) => {
-                let replay = replay.get_or_insert_with(|| Replay::new(configuration.clone(), sample.at));
-                replay.push(sample);
-                if !teller.tell(&replay.news())? {
-                    return Ok(());
-                }
-            }
-            Err(error) if error.is_final() => return Err(outside(error)),
-            Err(error) => {
-                refused += 1;
-                if refused <= REFUSALS_TOLD_MAX {
-                    eprintln!("{error}");
-                }
-            }
+    let note = |text: &str| output::note(text);
+    while let Some(sample) = input.next(&note)? {
+        let replay = replay.get_or_insert_with(|| Replay::new(configuration.clone(), sample.at));
+        replay.push(sample);
+        teller.tell(&replay.news())?;
+    }
+    match replay {
+        _ if input.is_cut_short() => {
+            teller.close()?;
+            Err(Failure::Finding)
+        }
+        None => {
+            output::note("there is no sample in the files");
+            Err(Failure::Finding)
+        }
+        Some(mut replay) => {
+            let summary = replay.finish();
+            teller.tell(&replay.news())?;
+            teller.summary(summary.samples, input.refused())?;
+            if is_whole { Ok(()) } else { Err(Failure::Finding) }
         }
     }
-    let Some(mut replay) = replay else {
-        return Err(outside(anyhow::anyhow!("there is no sample in the files")));
-    };
-    let summary = replay.finish();
-    teller.tell(&replay.news())?;
-    teller.summary(summary.samples, refused)
 }
 
-fn load(args: &args::Replay) -> Result<Configuration, Failure> {
+/// What to decide by, and whether nothing of it was refused.
+fn load(args: &args::Replay) -> Result<(Configuration, bool), Failure> {
     if args.config.is_none() && args.rules.is_empty() {
         return Err(usage(anyhow::anyhow!(
             "there is nothing to decide by\nhint: --config DIR has rules and playbooks, --rules FILE rules alone"
         )));
     }
     let mut files = Vec::new();
+    let mut roots: BTreeMap<std::sync::Arc<str>, &Path> = BTreeMap::new();
     for path in args.config.iter().chain(&args.rules) {
-        files.extend(check::read(path)?.files);
+        let found = check::read(path)?.files;
+        roots.extend(found.iter().map(|file| (std::sync::Arc::clone(&file.path), path.as_path())));
+        files.extend(found);
     }
     let loaded = config::load(&Bundle::new(files), Generation(1));
     for error in &loaded.refused {
-        eprintln!("{error}");
+        let root = roots.get(&*error.file).copied().unwrap_or(Path::new(""));
+        output::note(check::text(&check::refusal(root, error)));
     }
-    Ok(loaded.configuration)
+    Ok((loaded.configuration, loaded.refused.is_empty()))
 }
 
 /// Prints what was decided, in the order of the ledger.
@@ -79,32 +73,45 @@ struct Teller {
     format: Format,
     out: BufWriter<io::StdoutLock<'static>>,
     counts: BTreeMap<String, u64>,
+    /// Lines so far.
+    told: u64,
 }
 
 impl Teller {
     fn new(format: Format) -> Self {
-        Self { format, out: BufWriter::new(io::stdout().lock()), counts: BTreeMap::new() }
+        Self { format, out: BufWriter::new(io::stdout().lock()), counts: BTreeMap::new(), told: 0 }
     }
 
-    /// Whether anybody still reads.
-    fn tell(&mut self, records: &[std::sync::Arc<Record>]) -> Result<bool, Failure> {
+    fn tell(&mut self, records: &[std::sync::Arc<Record>]) -> Outcome {
         for line in records.iter().flat_map(|record| lines(record)) {
             let kind = line["kind"].as_str().unwrap_or_default().to_owned();
             *self.counts.entry(kind).or_default() += 1;
-            let written = match self.format {
-                Format::Table => writeln!(self.out, "{}", readable(&line)),
-                Format::Json | Format::Jsonl => writeln!(self.out, "{line}"),
-                Format::Yaml => writeln!(self.out, "---").and_then(|()| {
-                    write!(self.out, "{}", serde_saphyr::to_string(&line).unwrap_or_default())
-                }),
-            };
-            match written {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
-                Err(error) => return Err(outside(error)),
+            self.write(&line).or_else(printed)?;
+            self.told += 1;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, line: &Value) -> io::Result<()> {
+        match self.format {
+            Format::Table => writeln!(self.out, "{}", readable(line)),
+            Format::Jsonl => writeln!(self.out, "{line}"),
+            // One document, written as it comes.
+            Format::Json => write!(self.out, "{}\n  {line}", if self.told == 0 { "[" } else { "," }),
+            Format::Yaml => {
+                let line = serde_saphyr::to_string(line).unwrap_or_default();
+                writeln!(self.out, "---").and_then(|()| write!(self.out, "{line}"))
             }
         }
-        Ok(true)
+    }
+
+    /// Ends what was begun.
+    fn close(&mut self) -> Outcome {
+        if self.format == Format::Json {
+            let end = if self.told == 0 { "[]" } else { "\n]" };
+            writeln!(self.out, "{end}").or_else(printed)?;
+        }
+        self.out.flush().or_else(printed)
     }
 
     fn summary(&mut self, samples: u64, refused: u64) -> Outcome {
@@ -112,15 +119,11 @@ impl Teller {
             let mut rows = vec![("samples".to_owned(), samples), ("refused rows".to_owned(), refused)];
             rows.extend(self.counts.iter().map(|(kind, count)| (format!("{kind} lines"), *count)));
             for (name, count) in rows {
-                writeln!(self.out, "{name:<20}{count:>10}").or_else(printed_io)?;
+                writeln!(self.out, "{name:<20}{count:>10}").or_else(printed)?;
             }
         }
-        self.out.flush().or_else(printed)
+        self.close()
     }
-}
-
-fn printed_io(error: io::Error) -> Outcome {
-    printed(error)
 }
 
 /// What a record says, one object each with `at`, `kind` and `body`, and the actions that a plan would have had.

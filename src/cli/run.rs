@@ -1,5 +1,6 @@
 //! `run` and `dev`: the roles of the loop in this process.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,23 +10,27 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Failure, Outcome, outside, usage};
-use super::{Context, args, bus, collect};
+use super::signals::{self, Signals};
+use super::{Context, args, bus, check, collect, output};
 use crate::bus::nats::{PrivateServer, ServerOptions, Settings, SyncInterval, Topology};
 use crate::config;
 use crate::http::{self, Served};
 use crate::model::{Generation, Role};
+use crate::producer::Producer;
 use crate::role::applying::Shelf;
 use crate::role::process::{Process, ProcessSettings, Readiness};
 use crate::telemetry;
 
 /// How long a server that is not there yet is waited for.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How often the roles are asked whether they are ready.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs roles against a server.
 pub(super) async fn run(args: args::Run, context: &Context) -> Outcome {
     let mut settings = bus::settings(&args.bus, context)?;
     settings.connect_within = CONNECT_WITHIN;
-    let mut topology = Topology::new(&args.bus.prefix, &args.bus.cell).map_err(usage)?;
+    let mut topology = Topology::new(&args.bus.prefix, args.bus.cell()).map_err(usage)?;
     topology.replicas = args.replicas;
     let mut roles: Vec<Role> = args.roles.iter().map(|role| role.role()).collect();
     roles.sort_unstable();
@@ -37,7 +42,12 @@ pub(super) async fn run(args: args::Run, context: &Context) -> Outcome {
         instance: context.environment.host.clone().unwrap_or_else(|| "homeostat".to_owned()),
         data: data_folder(args.data, context)?,
     };
-    let serving = Serving { folder: args.config, address: args.http, collect: args.collect };
+    let serving = Serving {
+        folder: args.config,
+        address: args.http,
+        collect: args.collect,
+        when_ready: "ready".to_owned(),
+    };
     serve(process, serving, context).await
 }
 
@@ -56,17 +66,25 @@ pub(super) async fn dev(args: args::Dev, context: &Context) -> Outcome {
 }
 
 async fn dev_in(folder: &Path, args: args::Dev, context: &Context) -> Outcome {
-    let mut server =
-        private_server(args.nats_server, &folder.join("nats"), SyncInterval::Default, context).await?;
-    println!("nats-server on {}", server.url());
+    let options = server_options(args.nats_server, &folder.join("nats"), SyncInterval::Default, context)?;
+    let mut server = PrivateServer::start_at(options, args.port).await.map_err(outside)?;
+    let url = server.url();
+    say(format_args!("nats-server on {url}"));
     let process = ProcessSettings {
-        bus: Settings::new(&server.url()).map_err(outside)?,
+        bus: Settings::new(&url).map_err(outside)?,
         topology: small(Topology::new("homeostat", "default").map_err(outside)?),
         roles: Role::ALL.to_vec(),
         instance: "dev".to_owned(),
         data: folder.to_owned(),
     };
-    let serving = Serving { folder: args.config, address: args.http, collect: args.collect };
+    let serving = Serving {
+        folder: args.config,
+        address: args.http,
+        collect: args.collect,
+        when_ready: format!(
+            "ready; in another terminal:\n  export NATS_URL={url}\n  homeostat tail        # what the loop decides, as it happens\n  homeostat incidents   # and what became of it"
+        ),
+    };
     let done = serve(process, serving, context).await;
     server.stop().await;
     done
@@ -128,62 +146,114 @@ struct Serving {
     folder: Option<PathBuf>,
     address: String,
     collect: args::Collect,
+    /// What is said when all roles are ready.
+    when_ready: String,
+}
+
+/// A process that is open, and what goes with it.
+struct Started {
+    process: Process,
+    listener: TcpListener,
+    shelf: Shelf,
+    producer: Option<Producer>,
 }
 
 async fn serve(settings: ProcessSettings, serving: Serving, context: &Context) -> Outcome {
-    let Serving { folder, address, collect } = serving;
+    let mut signals = Signals::listen();
+    let sources = collect::sources(&serving.collect, context)?;
+    let started = tokio::select! {
+        started = start(&settings, &serving, !sources.is_empty(), context) => started?,
+        () = signals.told_to_stop() => return Ok(()),
+    };
+    let Started { process, listener, shelf, producer } = started;
     let stop = CancellationToken::new();
-    let sources = collect::sources(&collect, context)?;
-    let metrics = telemetry::init_metrics().map_err(outside)?;
-    let listener = TcpListener::bind(&address).await.map_err(|error| {
+    let collecting =
+        producer.map(|producer| sources.collect(producer, context.clock.clone(), stop.child_token()));
+    let (reload, asked) = mpsc::channel(1);
+    let (readiness_out, readiness) = watch::channel::<Option<Readiness>>(None);
+    let looked_at = readiness.clone();
+    let missing = move || match &*looked_at.borrow() {
+        Some(readiness) => readiness.missing(),
+        None => vec!["starting".to_owned()],
+    };
+    let served = Served {
+        metrics: telemetry::init_metrics().map_err(outside)?,
+        missing: Arc::new(missing),
+        reload: serving.folder.is_some().then_some(reload),
+    };
+    let pages = http::serve(listener, served, stop.child_token());
+    let running =
+        process.run(move |readiness| drop(readiness_out.send_replace(Some(readiness))), stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        done = &mut running => return done.map_err(outside),
+        served = pages => served.map_err(outside)?,
+        collected = until_done(collecting) => collected.map_err(outside)?,
+        () = reloading(shelf, serving.folder, asked, context) => {}
+        () = tell_when_ready(readiness, &serving.when_ready) => {}
+        () = signals.told_to_stop() => output::note("stopping: what is under way is finished first"),
+    }
+    stop.cancel();
+    tokio::select! {
+        done = &mut running => done.map_err(outside),
+        // Asked twice, we do not insist: what is unfinished is delivered again.
+        () = signals.told_to_stop() => Err(Failure::Finding),
+    }
+}
+
+/// Everything up to the roles.
+async fn start(
+    settings: &ProcessSettings,
+    serving: &Serving,
+    collects: bool,
+    context: &Context,
+) -> Result<Started, Failure> {
+    let address = &serving.address;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
         outside(
             anyhow::Error::new(error).context(format!("`{address}` cannot be served\nhint: --http ADDRESS")),
         )
     })?;
     let local = listener.local_addr().map_err(outside)?;
     let roles: Vec<&str> = settings.roles.iter().map(|role| role.as_str()).collect();
-    println!("homeostat {} runs {} and serves http://{local}", env!("CARGO_PKG_VERSION"), roles.join(", "));
+    let version = env!("CARGO_PKG_VERSION");
+    say(format_args!("homeostat {version} starts {}; its pages: http://{local}", roles.join(", ")));
     let process = Process::open(settings.clone(), context.clock.clone()).await.map_err(outside)?;
-    let collecting = if sources.is_empty() {
-        None
+    let producer = if collects {
+        Some(collect::producer(serving.collect.producer.as_deref(), settings, context).await?)
     } else {
-        let producer = collect::producer(collect.producer.as_deref(), &settings, context).await?;
-        Some(sources.collect(producer, context.clock.clone(), stop.child_token()))
+        None
     };
     let shelf = process.shelf().await.map_err(outside)?;
-    if let Some(folder) = &folder {
+    if let Some(folder) = &serving.folder {
         apply(&shelf, folder, context).await?;
     }
-    let (reload, asked) = mpsc::channel(1);
-    let (readiness_out, readiness) = watch::channel::<Option<Readiness>>(None);
-    let missing = move || match &*readiness.borrow() {
-        Some(readiness) => readiness.missing(),
-        None => vec!["starting".to_owned()],
-    };
-    let served = Served { metrics, missing: Arc::new(missing), reload: reload.clone() };
-    let serving = http::serve(listener, served, stop.child_token());
-    let running =
-        process.run(move |readiness| drop(readiness_out.send_replace(Some(readiness))), stop.clone());
-    tokio::pin!(running);
-    tokio::select! {
-        done = &mut running => return done.map_err(outside),
-        served = serving => served.map_err(outside)?,
-        collected = until_done(collecting) => collected.map_err(outside)?,
-        () = reloading(shelf, folder, asked, context) => {}
-        () = told_to_stop() => eprintln!("stopping: what is under way is finished first"),
+    Ok(Started { process, listener, shelf, producer })
+}
+
+/// A loop goes on, whether anybody reads what it prints or not.
+fn say(text: impl Display) {
+    let _ = output::line(text);
+}
+
+/// Says so as soon as everything is ready; never returns.
+async fn tell_when_ready(mut readiness: watch::Receiver<Option<Readiness>>, text: &str) {
+    let known = readiness.wait_for(Option::is_some).await.map(|known| known.clone());
+    if let Ok(Some(readiness)) = known {
+        while !readiness.missing().is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        say(text);
     }
-    stop.cancel();
-    running.await.map_err(outside)
+    std::future::pending::<()>().await;
 }
 
 async fn apply(shelf: &Shelf, folder: &Path, context: &Context) -> Outcome {
     let bundle = config::read_bundle(folder).map_err(outside)?;
-    for error in config::load(&bundle, Generation::default()).refused {
-        eprintln!("{}/{error}", folder.display());
-    }
+    check::tell(folder, &config::load(&bundle, Generation::default()));
     let applied = shelf.apply(&bundle, context.clock.now()).await.map_err(outside)?;
     let word = if applied.changed { "applied" } else { "applied already" };
-    println!("{} {word}, generation {}", folder.display(), applied.generation);
+    say(format_args!("{} {word}, generation {}", folder.display(), applied.generation));
     Ok(())
 }
 
@@ -193,25 +263,16 @@ async fn reloading(shelf: Shelf, folder: Option<PathBuf>, mut asked: mpsc::Recei
     loop {
         tokio::select! {
             Some(()) = asked.recv() => {}
-            () = next_signal(hangup.as_mut()) => {}
+            () = signals::next(hangup.as_mut()) => {}
         }
         match &folder {
             Some(folder) => {
                 if let Err(failure) = apply(&shelf, folder, context).await {
-                    eprintln!("{}", failure.text().unwrap_or_default());
+                    output::note(failure.text().unwrap_or_default());
                 }
             }
-            None => eprintln!("nothing to apply: this process was started without --config"),
+            None => output::note("nothing to apply: this process was started without --config"),
         }
-    }
-}
-
-async fn next_signal(signal: Option<&mut tokio::signal::unix::Signal>) {
-    match signal {
-        Some(signal) => {
-            signal.recv().await;
-        }
-        None => std::future::pending().await,
     }
 }
 
@@ -219,13 +280,5 @@ async fn until_done<F: Future>(something: Option<F>) -> F::Output {
     match something {
         Some(something) => something.await,
         None => std::future::pending().await,
-    }
-}
-
-async fn told_to_stop() {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = next_signal(terminate.as_mut()) => {}
     }
 }

@@ -15,6 +15,10 @@ pub struct Environment {
     pub no_color: bool,
     /// `HOMEOSTAT_NATS_SERVER`: the `nats-server` program for private servers.
     pub nats_server: Option<PathBuf>,
+    /// `NATS_URL`: where the bus is.
+    pub nats_url: Option<String>,
+    /// `NATS_CONTEXT`: a context of the `nats` tool.
+    pub nats_context: Option<String>,
     /// `PATH`
     pub path: Vec<PathBuf>,
     /// `HOSTNAME`, else what `/etc/hostname` says.
@@ -37,6 +41,8 @@ impl Environment {
             state_home: folder("XDG_STATE_HOME").or_else(|| below_home(".local/state")),
             no_color: text("NO_COLOR").is_some(),
             nats_server: folder("HOMEOSTAT_NATS_SERVER"),
+            nats_url: text("NATS_URL"),
+            nats_context: text("NATS_CONTEXT"),
             path: text("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
             host: host.map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()),
             user: text("USER"),

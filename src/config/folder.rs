@@ -5,11 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Bundle, BundleFile};
+use crate::wire::bundle::FILES_PER_BUNDLE_MAX;
+use crate::wire::files::FILE_BYTES_MAX;
 
-/// Files of one bundle; more is a folder that was not meant.
-const FILES_MAX: usize = 2_000;
-/// Size of one file.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Folders below folders.
 const DEPTH_MAX: usize = 8;
 
@@ -34,7 +32,7 @@ pub enum FolderError {
         what: String,
     },
     /// There is nothing in it.
-    #[error("`{}` has no .yaml, .yml or .json file\nhint: rules/*.yaml, playbooks/*.yaml, causes/*.yaml, charter.yaml and analysis.yaml are read", .0.display())]
+    #[error("`{}` has no .yaml or .yml file\nhint: rules/*.yaml, playbooks/*.yaml, causes/*.yaml, charter.yaml and analysis.yaml are read", .0.display())]
     Empty(PathBuf),
 }
 
@@ -71,11 +69,11 @@ fn collect(root: &Path, folder: &Path, depth: usize, files: &mut Vec<BundleFile>
             collect(root, &path, depth + 1, files)?;
         } else if wanted {
             let bytes = fs::metadata(&path).map_err(unreadable(&path))?.len();
-            if bytes > FILE_BYTES_MAX {
+            if bytes > FILE_BYTES_MAX as u64 {
                 return Err(too_much(&path, format!("{bytes} bytes, at most {FILE_BYTES_MAX} are taken")));
             }
-            if files.len() == FILES_MAX {
-                return Err(too_much(root, format!("more than {FILES_MAX} files")));
+            if files.len() == FILES_PER_BUNDLE_MAX {
+                return Err(too_much(root, format!("more than {FILES_PER_BUNDLE_MAX} files")));
             }
             let text = fs::read_to_string(&path).map_err(unreadable(&path))?;
             let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");

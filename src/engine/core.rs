@@ -95,7 +95,7 @@ pub enum Work {
     Record(Arc<Record>),
     /// Something from outside, at its place in the intake.
     Intake {
-        /// Its place.
+        /// Its place: grows with every message, whatever becomes of the stream.
         sequence: u64,
         /// When it came in.
         stored_at: Timestamp,

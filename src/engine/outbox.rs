@@ -1,6 +1,6 @@
 //! What a core has published and not yet heard of, and the deliveries that wait for it: this is where *ack last* lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct Outbox {
     instance: Arc<str>,
     last_ticket: u64,
     waiting: BTreeMap<Ticket, Waiting>,
+    /// Those that are to be sent again, and when.
+    unanswered: BTreeSet<(Timestamp, Ticket)>,
     held: BTreeMap<Token, Held>,
 }
 
@@ -36,7 +38,6 @@ struct Waiting {
     emit: Emit,
     holds: Vec<Token>,
     attempts: u32,
-    retry_at: Option<Timestamp>,
 }
 
 /// What an answer means.
@@ -78,7 +79,8 @@ pub enum Answer {
 impl Outbox {
     /// Empty.
     pub fn new(role: Role, instance: Arc<str>) -> Self {
-        Self { role, instance, last_ticket: 0, waiting: BTreeMap::new(), held: BTreeMap::new() }
+        let (waiting, unanswered, held) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Self { role, instance, last_ticket: 0, waiting, unanswered, held }
     }
 
     /// A ticket for a question that is no publish.
@@ -147,7 +149,7 @@ impl Outbox {
         for token in holds {
             self.held.entry(*token).or_default().waits += 1;
         }
-        self.waiting.insert(ticket, Waiting { emit, holds: holds.to_vec(), attempts: 1, retry_at: None });
+        self.waiting.insert(ticket, Waiting { emit, holds: holds.to_vec(), attempts: 1 });
         ticket
     }
 
@@ -206,7 +208,7 @@ impl Outbox {
             }
             Published::TimedOut => {
                 let pause = RETRY_FIRST.saturating_mul(1 << waiting.attempts.min(6)).min(RETRY_LONGEST);
-                waiting.retry_at = Some(now + pause);
+                self.unanswered.insert((now + pause, ticket));
                 step.wake_no_later_than(now + pause);
                 Answer::Unknown
             }
@@ -262,16 +264,17 @@ impl Outbox {
 
     /// Sends again what got no answer for long enough.
     pub fn tick(&mut self, now: Timestamp, step: &mut Step) {
-        for waiting in self.waiting.values_mut() {
-            match waiting.retry_at {
-                Some(at) if at <= now => {
-                    waiting.retry_at = None;
-                    waiting.attempts += 1;
-                    step.emit.push(waiting.emit.clone());
+        while let Some((at, ticket)) = self.unanswered.first().copied() {
+            // What was answered or forgotten meanwhile is not sent again.
+            if let Some(waiting) = self.waiting.get_mut(&ticket) {
+                if at > now {
+                    step.wake_no_later_than(at);
+                    return;
                 }
-                Some(at) => step.wake_no_later_than(at),
-                None => {}
+                waiting.attempts += 1;
+                step.emit.push(waiting.emit.clone());
             }
+            self.unanswered.pop_first();
         }
     }
 }

@@ -135,8 +135,7 @@ impl<C: Core> Bench<C> {
 
     fn take(&mut self, step: Step, inputs: &mut VecDeque<Input>) {
         self.done.extend(step.done);
-        // A core says anew with each step when it wants to be woken.
-        self.wake_at = step.wake_at;
+        self.wake_at = self.wake_at.into_iter().chain(step.wake_at).min();
         for emit in step.emit {
             let result = self.publish(&emit);
             inputs.push_back(Input::Published { ticket: emit.ticket, result });

@@ -21,8 +21,8 @@ pub struct Served {
     pub metrics: Rendered,
     /// What is not ready.
     pub missing: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// Asks for a reload; full means that one is asked for already.
-    pub reload: mpsc::Sender<()>,
+    /// Asks for a reload; full means that one is asked for already. `None` where there is nothing to load from.
+    pub reload: Option<mpsc::Sender<()>>,
 }
 
 /// Serves until it is told to stop.
@@ -53,6 +53,30 @@ async fn ready(State(served): State<Served>) -> Response {
 }
 
 async fn reload(State(served): State<Served>) -> Response {
-    let _ = served.reload.try_send(());
+    let Some(reload) = &served.reload else {
+        let text = "nothing to apply: this process was started without --config\n";
+        return (StatusCode::CONFLICT, text).into_response();
+    };
+    let _ = reload.try_send(());
     (StatusCode::ACCEPTED, "the configuration is applied again\n").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reload_is_refused_where_there_is_nothing_to_load_from() {
+        let state = |reload| Served {
+            metrics: crate::telemetry::init_metrics().unwrap_or_else(|error| panic!("{error}")),
+            missing: Arc::new(Vec::new),
+            reload,
+        };
+        let (ask, mut asked) = mpsc::channel(1);
+        let served = state(Some(ask));
+        assert_eq!(super::reload(State(served.clone())).await.status(), StatusCode::ACCEPTED);
+        assert_eq!(asked.recv().await, Some(()));
+        let without = Served { reload: None, ..served };
+        assert_eq!(super::reload(State(without)).await.status(), StatusCode::CONFLICT);
+    }
 }

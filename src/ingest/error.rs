@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{LabelsError, Timestamp};
 
-use super::format::EXTENSIONS;
+use super::format::{EXTENSIONS, FORMATS};
 use super::lines::LINE_BYTES_MAX;
 use super::moment::MomentError;
 use super::series::SeriesError;
@@ -24,7 +24,7 @@ pub enum IngestError {
     },
     /// The name does not tell the format and none was given.
     #[error(
-        "the name of `{file}` does not tell its format\nhint: name it with --format, or end it in {EXTENSIONS}"
+        "the name of `{file}` does not tell its format\nhint: --input-format {FORMATS} names it, and so does an end in {EXTENSIONS}"
     )]
     UnknownFormat {
         /// The path as it was given.
@@ -162,9 +162,14 @@ pub enum RowError {
     /// A series without a metric name.
     #[error("the metric name is missing")]
     NoMetric,
-    /// A scrape without a time of its own, read without saying when it was taken.
-    #[error("the sample has no timestamp, and the time of the scrape was not given")]
+    /// A row that has to say when, and does not.
+    #[error("the sample has no timestamp")]
     NoTime,
+    /// A scrape without a time of its own, read without saying when it was taken.
+    #[error(
+        "the sample has no timestamp, and the time of the scrape was not given\nhint: --at TIME gives it"
+    )]
+    NoScrapeTime,
     /// Something behind a complete sample.
     #[error("`{0}` follows the sample")]
     Trailing(String),

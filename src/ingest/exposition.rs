@@ -30,11 +30,20 @@ pub(crate) struct ExpositionReader {
     target: Labels,
     cache: SeriesCache,
     ended: bool,
+    /// Samples that had no time of their own.
+    untimed: u64,
 }
 
 impl ExpositionReader {
     pub(crate) fn new(dialect: Dialect, scraped_at: Option<Timestamp>) -> Self {
-        Self { dialect, scraped_at, target: Labels::empty(), cache: SeriesCache::default(), ended: false }
+        Self {
+            dialect,
+            scraped_at,
+            target: Labels::empty(),
+            cache: SeriesCache::default(),
+            ended: false,
+            untimed: 0,
+        }
     }
 
     /// For texts that a target gives again and again: its labels are put on each series, and a series that it gave
@@ -49,6 +58,11 @@ impl ExpositionReader {
         self.ended = false;
     }
 
+    /// How many samples had no time of their own so far.
+    pub(crate) fn untimed(&self) -> u64 {
+        self.untimed
+    }
+
     /// Appends the sample of a line, if it has one.
     pub(crate) fn read(&mut self, line: &str, samples: &mut VecDeque<Sample>) -> Result<(), RowError> {
         let line = line.trim_ascii();
@@ -60,9 +74,11 @@ impl ExpositionReader {
         let mut words = rest.split_ascii_whitespace().take_while(|word| !word.starts_with('#'));
         let value = words.next().ok_or(RowError::NoValue)?;
         let value = value.parse().map_err(|_| RowError::Value(excerpt(value)))?;
-        let at = match words.next() {
-            Some(word) => self.moment(word)?,
-            None => self.scraped_at.ok_or(RowError::NoTime)?,
+        let at = if let Some(word) = words.next() {
+            self.moment(word)?
+        } else {
+            self.untimed += 1;
+            self.scraped_at.ok_or(RowError::NoScrapeTime)?
         };
         if let Some(more) = words.next() {
             return Err(RowError::Trailing(excerpt(more)));
@@ -262,7 +278,7 @@ rpc_duration_seconds{quantile="0.99"} -Inf
     fn a_sample_without_any_time_is_refused() {
         let mut reader = ExpositionReader::new(Dialect::Prometheus, None);
         let mut samples = VecDeque::new();
-        assert_eq!(reader.read("up 1", &mut samples), Err(RowError::NoTime));
+        assert_eq!(reader.read("up 1", &mut samples), Err(RowError::NoScrapeTime));
         assert_eq!(reader.read("up 1 5", &mut samples), Ok(()));
         assert_eq!(samples[0].series, Labels::new([(METRIC_NAME, "up")]).unwrap());
     }

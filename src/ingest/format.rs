@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+/// The words of [`Format`], for messages.
+pub(crate) const FORMATS: &str = "csv, exposition, openmetrics or jsonl";
 /// The endings that tell a format, for messages.
 pub(crate) const EXTENSIONS: &str =
     ".csv, .prom, .txt, .metrics, .om, .json, .jsonl or .ndjson (each also with .gz)";
@@ -68,7 +70,7 @@ impl FromStr for Format {
 
 /// A word that names no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a format of samples; these are: csv, exposition, openmetrics, jsonl")]
+#[error("`{0}` is not a format of samples; these are: {FORMATS}")]
 pub struct UnknownFormat(String);
 
 /// The metric name of a file whose rows name none: its stem, with what a name cannot hold replaced by `_`.

@@ -302,10 +302,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (line, cause) in [
             (r#"{"metric":"up","timestamp":1}"#, "the value is missing"),
-            (
-                r#"{"metric":"up","value":1}"#,
-                "the sample has no timestamp, and the time of the scrape was not given",
-            ),
+            (r#"{"metric":"up","value":1}"#, "the sample has no timestamp"),
             (r#"{"timestamp":1,"value":1}"#, "the metric name is missing"),
             (r#"{"metric":{"job":"a"},"timestamp":1,"value":1}"#, "the metric name is missing"),
             (r#"{"metric":"a b","timestamp":1,"value":1}"#, "character 3 of `a b`: expected the end"),

@@ -48,6 +48,11 @@ impl Merged {
         self.sources.iter().map(|source| source.samples.refused()).sum()
     }
 
+    /// How many samples had no time of their own so far, and got the scrape's.
+    pub fn untimed(&self) -> u64 {
+        self.sources.iter().map(|source| source.samples.untimed()).sum()
+    }
+
     /// Bytes taken from the files so far, as stored.
     pub fn bytes_read(&self) -> u64 {
         self.sources.iter().map(|source| source.samples.bytes_read()).sum()

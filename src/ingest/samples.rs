@@ -117,6 +117,14 @@ impl Samples {
         self.refused
     }
 
+    /// How many samples had no time of their own so far, and got the scrape's.
+    pub fn untimed(&self) -> u64 {
+        match &self.parser {
+            Parser::Exposition(reader) => reader.untimed(),
+            Parser::Csv(_) | Parser::Json(_) => 0,
+        }
+    }
+
     /// Bytes taken from the file so far, as stored: compared with its size, how far the reading is.
     pub fn bytes_read(&self) -> u64 {
         self.lines.bytes_read()

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ActionId;
 use super::violation::UnknownWord;
+use super::{ActionId, Labels, Misfit, Place, Template};
 
 /// What the target makes of a second delivery of the same action. It decides what may happen after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,31 +111,40 @@ pub enum ActionSpec<Text = Arc<str>> {
     },
 }
 
-impl<Text> ActionSpec<Text> {
-    /// The same with every text put through `fill`.
-    pub fn map<Other>(&self, fill: impl Fn(&Text) -> Other) -> ActionSpec<Other> {
-        match self {
-            Self::NatsPublish { subject, body } => {
-                ActionSpec::NatsPublish { subject: fill(subject), body: fill(body) }
-            }
-            Self::NatsRequest { subject, body } => {
-                ActionSpec::NatsRequest { subject: fill(subject), body: fill(body) }
-            }
-            Self::Webhook { method, url, body } => {
-                ActionSpec::Webhook { method: *method, url: fill(url), body: fill(body) }
-            }
+impl ActionSpec<Template> {
+    /// With the labels filled in, each text for the place it is used in.
+    pub fn fill(&self, labels: &Labels) -> Result<ActionSpec, Misfit> {
+        Ok(match self {
+            Self::NatsPublish { subject, body } => ActionSpec::NatsPublish {
+                subject: subject.fill(Place::Subject, labels)?,
+                body: body.fill(Place::Body, labels)?,
+            },
+            Self::NatsRequest { subject, body } => ActionSpec::NatsRequest {
+                subject: subject.fill(Place::Subject, labels)?,
+                body: body.fill(Place::Body, labels)?,
+            },
+            Self::Webhook { method, url, body } => ActionSpec::Webhook {
+                method: *method,
+                url: url.fill(Place::Url, labels)?,
+                body: body.fill(Place::Body, labels)?,
+            },
             Self::Command { program, arguments } => ActionSpec::Command {
                 program: Arc::clone(program),
-                arguments: arguments.iter().map(fill).collect(),
+                arguments: arguments
+                    .iter()
+                    .map(|argument| argument.fill(Place::Argument, labels))
+                    .collect::<Result<_, _>>()?,
             },
-        }
+        })
     }
+}
 
-    /// The kind's word: `nats-publish`, `nats-request`, `webhook` or `command`.
+impl<Text> ActionSpec<Text> {
+    /// The kind's word: `nats_publish`, `nats_request`, `webhook` or `command`, as playbooks say it.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::NatsPublish { .. } => "nats-publish",
-            Self::NatsRequest { .. } => "nats-request",
+            Self::NatsPublish { .. } => "nats_publish",
+            Self::NatsRequest { .. } => "nats_request",
             Self::Webhook { .. } => "webhook",
             Self::Command { .. } => "command",
         }

@@ -94,7 +94,8 @@ pub enum Admission {
     Release(Release),
     /// Nothing is admitted from here on.
     Halt {
-        /// The place of the request in the intake: an older request than the last one obeyed is ignored.
+        /// The place of the request in the intake, which grows even where its stream is created anew: an older request
+        /// than the last one obeyed is ignored.
         request: u64,
         /// Who said so.
         by: Arc<str>,

@@ -56,6 +56,9 @@ pub struct Charter {
     pub storm_violations: u32,
     /// Absolute paths of the programs that `command` actions may run.
     pub programs: BTreeSet<Arc<str>>,
+    /// Hosts that `webhook` actions may call, as `host` or `host:port`. None: those that stand in the playbooks, which no
+    /// label can change.
+    pub hosts: BTreeSet<Arc<str>>,
 }
 
 impl Default for Charter {
@@ -69,6 +72,7 @@ impl Default for Charter {
             min_confidence: Confidence::NONE,
             storm_violations: 1_000,
             programs: BTreeSet::new(),
+            hosts: BTreeSet::new(),
         }
     }
 }

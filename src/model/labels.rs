@@ -13,6 +13,9 @@ pub const LABELS_PER_SERIES_MAX: usize = 64;
 pub(crate) const LABEL_NAME_BYTES_MAX: usize = 256;
 /// Longest label value in bytes: Grafana Mimir's default.
 pub(crate) const LABEL_VALUE_BYTES_MAX: usize = 2_048;
+/// All names and values of one set, in bytes. What is decided about a violation copies its labels (an analysis once for
+/// each of its causes, a plan for each of its steps), and all of that has to fit into one message and one row.
+pub const LABELS_BYTES_MAX: usize = 8_192;
 
 /// Why a label set is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +39,9 @@ pub enum LabelsError {
     /// The same name twice.
     #[error("label `{0}` is given twice")]
     Twice(String),
+    /// All names and values together are above [`LABELS_BYTES_MAX`].
+    #[error("labels of {0} bytes on one series, at most {LABELS_BYTES_MAX} are taken in all")]
+    TooLarge(usize),
 }
 
 type Pair = (Arc<str>, Arc<str>);
@@ -68,10 +74,7 @@ impl Labels {
         if let Some(twice) = kept.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(LabelsError::Twice(twice[0].0.to_string()));
         }
-        if kept.len() > LABELS_PER_SERIES_MAX {
-            return Err(LabelsError::TooMany(kept.len()));
-        }
-        Ok(Self(kept.into()))
+        checked(kept)
     }
 
     /// How many labels there are.
@@ -123,10 +126,7 @@ impl Labels {
             let place = pairs.partition_point(|(known, _)| known.as_ref() < name);
             pairs.insert(place, (name.into(), value.into()));
         }
-        if pairs.len() > LABELS_PER_SERIES_MAX {
-            return Err(LabelsError::TooMany(pairs.len()));
-        }
-        Ok(Self(pairs.into()))
+        checked(pairs)
     }
 
     /// Where the set lives in memory: equal for clones of one set, and unique only while one of them lives. For
@@ -239,6 +239,18 @@ fn check_pair(name: &str, value: &str) -> Result<(), LabelsError> {
     }
 }
 
+/// Sorted pairs without duplicates, within the limits of a set.
+fn checked(pairs: Vec<Pair>) -> Result<Labels, LabelsError> {
+    if pairs.len() > LABELS_PER_SERIES_MAX {
+        return Err(LabelsError::TooMany(pairs.len()));
+    }
+    let bytes = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > LABELS_BYTES_MAX {
+        return Err(LabelsError::TooLarge(bytes));
+    }
+    Ok(Labels(pairs.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +275,18 @@ mod tests {
         let many: Vec<(String, String)> =
             (0..=LABELS_PER_SERIES_MAX).map(|n| (format!("l{n}"), "v".into())).collect();
         assert_eq!(Labels::new(many), Err(LabelsError::TooMany(LABELS_PER_SERIES_MAX + 1)));
+    }
+
+    #[test]
+    fn a_set_is_bounded_as_a_whole() {
+        let value = "v".repeat(LABEL_VALUE_BYTES_MAX - 1);
+        let pairs = ["a", "b", "c", "d"].map(|name| (name, value.as_str()));
+        let full = Labels::new(pairs).unwrap();
+        assert_eq!(Labels::new(pairs.into_iter().chain([("e", "")])), Ok(full.clone()));
+        let over = LabelsError::TooLarge(LABELS_BYTES_MAX + 2);
+        assert_eq!(full.with("e", "v"), Err(over.clone()));
+        assert_eq!(Labels::new(pairs.into_iter().chain([("e", "v")])), Err(over));
+        assert!(full.with("a", "short").is_ok());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod catalogue;
 mod change;
 mod charter;
 mod entry;
+mod filling;
 mod frame;
 pub mod id;
 mod incident;
@@ -35,17 +36,19 @@ pub use charter::{Charter, Mode};
 pub use entry::{
     Basis, Batch, ENTRIES_PER_BATCH_MAX, Entry, Operator, OperatorRequest, Record, Role, Shard, Topic,
 };
+pub use filling::{FILLED_BYTES_MAX, Misfit, Place};
 pub use frame::{Frame, Row, SERIES_PER_TABLE_MAX, ScrapePart, SeriesTable, TableHash, bucket_of};
 pub use id::{
     ActionId, AnalysisId, AttemptId, ChangeId, EpisodeId, IdError, IncidentId, MessageId, PlanId, ReportId,
 };
 pub use incident::{Incident, IncidentPhase};
 pub use labels::{
-    LABELS_PER_SERIES_MAX, Labels, LabelsError, METRIC_NAME, Sample, is_label_name, is_metric_name,
+    LABELS_BYTES_MAX, LABELS_PER_SERIES_MAX, Labels, LabelsError, METRIC_NAME, Sample, is_label_name,
+    is_metric_name,
 };
 pub use outcome::{Outcome, OutcomeResult};
 pub use plan::Plan;
-pub use playbook::{Answer, Playbook, PlaybookError, StepTemplate, Verification};
+pub use playbook::{Answer, FillError, Filled, Playbook, PlaybookError, StepTemplate, Verification};
 pub use report::{Reason, Report};
 pub use rule::{Rule, RuleGroup, RuleName};
 pub use template::{Template, TemplateError};

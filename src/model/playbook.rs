@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ActionSpec, Confidence, Idempotency, Labels, Template};
+use super::{ActionSpec, Confidence, Idempotency, Labels, Misfit, Place, Template};
 
 /// A plan longer than this is a program, and belongs into one.
 pub(crate) const STEPS_PER_PLAYBOOK_MAX: usize = 16;
+
+/// All texts of a plan together, in bytes: with its labels it stays half of what the store keeps as one row.
+const FILLED_PLAN_BYTES_MAX: usize = 128 * 1024;
 
 /// Why a playbook is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,15 +72,37 @@ pub struct Verification<Text = Arc<str>> {
 
 impl Verification<Template> {
     /// The same with the scope's labels filled in.
-    pub fn render(&self, scope: &Labels) -> Verification {
-        Verification {
-            expr: self.expr.render(scope, f64::NAN),
-            harm: self.harm.as_ref().map(|harm| harm.render(scope, f64::NAN)),
+    pub fn fill(&self, scope: &Labels) -> Result<Verification, Misfit> {
+        Ok(Verification {
+            expr: self.expr.fill(Place::PromQl, scope)?,
+            harm: self.harm.as_ref().map(|harm| harm.fill(Place::PromQl, scope)).transpose()?,
             settle: self.settle,
             within: self.within,
             evaluations: self.evaluations,
-        }
+        })
     }
+}
+
+/// What a playbook says about one scope.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filled {
+    /// What is done, in this order.
+    pub steps: Vec<ActionSpec>,
+    /// How its effect is checked.
+    pub verify: Verification,
+    /// What is done if it did not help.
+    pub undo: Vec<ActionSpec>,
+}
+
+/// Why a playbook cannot be used on a scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FillError {
+    /// A label's value does not fit where it would stand.
+    #[error("in {0}: {1}")]
+    Misfit(String, #[source] Misfit),
+    /// All of its texts together are too long for one plan.
+    #[error("its texts become {0} bytes long, at most {FILLED_PLAN_BYTES_MAX} are taken in all")]
+    TooLong(usize),
 }
 
 /// A template of plans.
@@ -101,6 +126,22 @@ pub struct Playbook {
 }
 
 impl Playbook {
+    /// With the scope's labels filled in, each for the place it is used in.
+    pub fn fill(&self, scope: &Labels) -> Result<Filled, FillError> {
+        let steps = |steps: &[StepTemplate]| {
+            let filled = steps.iter().map(|step| {
+                let misfit = |misfit| FillError::Misfit(format!("step `{}`", step.name), misfit);
+                step.spec.fill(scope).map_err(misfit)
+            });
+            filled.collect::<Result<Vec<_>, _>>()
+        };
+        let verify = self.verify.fill(scope);
+        let verify = verify.map_err(|misfit| FillError::Misfit("`verify`".to_owned(), misfit))?;
+        let filled = Filled { steps: steps(&self.steps)?, verify, undo: steps(&self.undo)? };
+        let bytes = filled.bytes();
+        if bytes > FILLED_PLAN_BYTES_MAX { Err(FillError::TooLong(bytes)) } else { Ok(filled) }
+    }
+
     /// Checks what a single field cannot.
     pub fn checked(self) -> Result<Self, PlaybookError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -121,5 +162,21 @@ impl Playbook {
             return Err(PlaybookError::NoTimeToVerify);
         }
         Ok(self)
+    }
+}
+
+impl Filled {
+    fn bytes(&self) -> usize {
+        let of_spec = |spec: &ActionSpec| match spec {
+            ActionSpec::NatsPublish { subject, body } | ActionSpec::NatsRequest { subject, body } => {
+                subject.len() + body.len()
+            }
+            ActionSpec::Webhook { url, body, .. } => url.len() + body.len(),
+            ActionSpec::Command { program, arguments } => {
+                program.len() + arguments.iter().map(|argument| argument.len()).sum::<usize>()
+            }
+        };
+        let harm = self.verify.harm.as_ref().map_or(0, |harm| harm.len());
+        self.verify.expr.len() + harm + self.steps.iter().chain(&self.undo).map(of_spec).sum::<usize>()
     }
 }

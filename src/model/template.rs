@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::Labels;
+use super::filling::Piece;
 
 /// Longest template in bytes: runbooks belong behind a link.
 const TEMPLATE_BYTES_MAX: usize = 8_192;
@@ -97,27 +98,36 @@ impl Template {
         })
     }
 
-    /// The text with labels and value filled in; a label that is not there is empty.
+    /// The text for people, with labels and value filled in as they are; a label that is not there is empty. What is used
+    /// as anything else is filled in for its place, by [`Template::fill`].
     pub fn render(&self, labels: &Labels, value: f64) -> Arc<str> {
         if let [Part::Text(text)] = self.parts.as_slice() {
             return Arc::clone(text);
         }
         let mut text = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(literal) => text.push_str(literal),
-                Part::Label(name, filters) => {
-                    let raw = labels.get(name).unwrap_or("");
-                    match raw.parse::<f64>() {
-                        Ok(number) if !filters.is_empty() => text.push_str(&apply(filters, number)),
-                        _ => text.push_str(raw),
-                    }
-                }
-                Part::Labels => push_map(&mut text, labels),
-                Part::Value(filters) => text.push_str(&apply(filters, value)),
+        for piece in self.pieces(labels, value) {
+            match piece {
+                Piece::Literal(literal) => text.push_str(literal),
+                Piece::Value(value) => text.push_str(&value),
             }
         }
         text.into()
+    }
+
+    /// What stands in the template, and what labels and value make of its places.
+    pub(super) fn pieces<'a>(&'a self, labels: &'a Labels, value: f64) -> impl Iterator<Item = Piece<'a>> {
+        self.parts.iter().map(move |part| match part {
+            Part::Text(literal) => Piece::Literal(literal),
+            Part::Label(name, filters) => {
+                let raw = labels.get(name).unwrap_or("");
+                Piece::Value(match raw.parse::<f64>() {
+                    Ok(number) if !filters.is_empty() => apply(filters, number),
+                    _ => raw.to_owned(),
+                })
+            }
+            Part::Labels => Piece::Value(map_of(labels)),
+            Part::Value(filters) => Piece::Value(apply(filters, value)),
+        })
     }
 }
 
@@ -193,13 +203,14 @@ fn parse_printf(quoted: &str) -> Option<Filter> {
 }
 
 /// `map[instance:a job:b]`: what rule files mean by `LABELS = {{ $labels }}`.
-fn push_map(text: &mut String, labels: &Labels) {
-    text.push_str("map[");
+fn map_of(labels: &Labels) -> String {
+    let mut text = String::from("map[");
     for (index, (name, value)) in labels.iter().enumerate() {
         let space = if index > 0 { " " } else { "" };
         let _ = write!(text, "{space}{name}:{value}");
     }
     text.push(']');
+    text
 }
 
 /// The filters one after the other; a text that is no number any more is passed on as it is.

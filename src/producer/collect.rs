@@ -71,11 +71,11 @@ impl Sources {
         let count = u32::try_from(self.targets.len()).unwrap_or(u32::MAX).max(1);
         for (place, target) in (0_u32..).zip(self.targets) {
             // Spread over the interval, so that all endpoints are not asked at once.
-            let pace = pace(every, every / count * place);
+            let pace = Pace { every, offset: every / count * place };
             sources.spawn(scrape(target, client.clone(), pace, clock.clone(), out.clone()));
         }
         if let Some((host, labels)) = self.host {
-            sources.spawn(look(host, labels, pace(every, Duration::ZERO), clock, out.clone()));
+            sources.spawn(look(host, labels, Pace { every, offset: Duration::ZERO }, clock, out.clone()));
         }
         drop(out);
         loop {
@@ -84,8 +84,8 @@ impl Sources {
                 reading = readings.recv() => reading,
             };
             let Some(reading) = reading else { break };
-            producer.push_scrape(reading.at, &reading.samples).await?;
-            producer.flush().await?;
+            // Never waits: a server that is away must neither hold the sources up nor keep us from stopping.
+            producer.offer_scrape(reading.at, &reading.samples)?;
         }
         sources.abort_all();
         while let Some(ended) = sources.join_next().await {
@@ -100,21 +100,33 @@ impl Sources {
     }
 }
 
-fn pace(every: Duration, offset: Duration) -> tokio::time::Interval {
-    let mut pace = tokio::time::interval_at(tokio::time::Instant::now() + offset, every);
-    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    pace
+/// When a source is read.
+#[derive(Clone, Copy)]
+struct Pace {
+    every: Duration,
+    /// Before the first time.
+    offset: Duration,
+}
+
+impl Pace {
+    async fn begin(self) -> tokio::time::Interval {
+        tokio::time::sleep(self.offset).await;
+        let mut pace = tokio::time::interval(self.every);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        pace
+    }
 }
 
 async fn scrape(
     mut target: ScrapeTarget,
     client: ScrapeClient,
-    mut pace: tokio::time::Interval,
+    pace: Pace,
     clock: Clock,
     out: mpsc::Sender<Reading>,
 ) {
     let address: Arc<str> = target.address().into();
-    let timeout = pace.period().clamp(INTERVAL_MIN, SCRAPE_TIMEOUT);
+    let timeout = pace.every.clamp(INTERVAL_MIN, SCRAPE_TIMEOUT);
+    let mut pace = pace.begin().await;
     let mut ending = Endings::default();
     loop {
         pace.tick().await;
@@ -143,13 +155,8 @@ async fn scrape(
     }
 }
 
-async fn look(
-    host: Host,
-    labels: Labels,
-    mut pace: tokio::time::Interval,
-    clock: Clock,
-    out: mpsc::Sender<Reading>,
-) {
+async fn look(host: Host, labels: Labels, pace: Pace, clock: Clock, out: mpsc::Sender<Reading>) {
+    let mut pace = pace.begin().await;
     let mut host = Some(host);
     let mut ending = Endings::default();
     loop {

@@ -1,9 +1,13 @@
 //! Samples into frames: which bucket, which series table, which row, and when a frame has waited long enough.
 //!
-//! Pure: the time is an argument, and the same calls give the same frames. Each series has a place for good: its
-//! bucket (by metric name), a chunk of that bucket with at most [`SERIES_PER_TABLE_MAX`] series, and a row in the
-//! chunk. A chunk's table is named by its contents, so a chunk that gains a series has a new table with an old
-//! prefix, and rows that wait refer to the new one as well as to the old.
+//! Pure: the time is an argument, and the same calls give the same frames. Each series has a place: its bucket (by
+//! metric name), a chunk of that bucket with at most [`SERIES_PER_TABLE_MAX`] series, and a row in the chunk. A chunk's
+//! table is named by its contents, so a chunk that gains a series has a new table with an old prefix, and rows that wait
+//! refer to the new one as well as to the old.
+//!
+//! A series that ended (its last sample was a stale marker) or that nobody sent for an hour is forgotten. Rows of a table
+//! never change their meaning, so this is done by the chunk: one with enough of the forgotten is given up, and the living
+//! find a new place with their next sample.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,6 +15,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::chunk::{Block, Chunk, keep_former};
 use crate::model::{
     Frame, Labels, Row, SERIES_PER_TABLE_MAX, Sample, ScrapePart, SeriesTable, TableHash, Timestamp,
     bucket_of,
@@ -26,6 +31,12 @@ pub const FRAME_AGE_MAX: Duration = Duration::from_millis(50);
 pub const TABLE_REPEAT_PERIOD: Duration = Duration::from_secs(10);
 /// Series of one producer: about 200 MB at eight labels each. More are usually data that leaked into labels.
 pub const SERIES_MAX: usize = 1_000_000;
+/// A series that was not sent for this long is forgotten; scrapes come every few seconds, the rarest jobs within the hour.
+const UNUSED_MAX: Duration = Duration::from_hours(1);
+/// How often is looked for series to forget: a pass over all of them takes some milliseconds.
+const FORGETTING_PERIOD: Duration = Duration::from_mins(1);
+/// A chunk is given up when one in this many of its series is to be forgotten: the others cost a new table.
+const FORGOTTEN_SHARE: usize = 4;
 /// Rows that wait to be taken: 24 MB, a fifth of a second of the fastest source we measured.
 pub const ROWS_WAITING_MAX: usize = 1_000_000;
 /// Former tables that can still be asked for: those of frames that may still be on their way or in a capture.
@@ -36,6 +47,8 @@ pub const TABLES_KEPT_MAX: usize = 256;
 pub struct SeriesRef {
     chunk: u32,
     row: u16,
+    /// Which of the chunks that stood in this place.
+    cut: u16,
 }
 
 /// Why a sample is not taken.
@@ -50,7 +63,7 @@ pub enum Refusal {
     /// See [`ROWS_WAITING_MAX`].
     #[error("more rows wait to be sent than may wait")]
     TooManyRows,
-    /// A reference that another framer gave.
+    /// A reference that another framer gave, or one to a series that was not used for so long that it was forgotten.
     #[error("the reference names no series of this producer")]
     UnknownSeries,
 }
@@ -92,6 +105,9 @@ pub struct Framer {
     places_by_address: FxHashMap<usize, (Labels, SeriesRef)>,
     bucket_states: FxHashMap<u32, BucketState>,
     chunks: Vec<Chunk>,
+    /// Places of chunks that were given up.
+    free: Vec<u32>,
+    forgotten_at: Timestamp,
     /// Chunks in which rows wait.
     active: Vec<u32>,
     rows_waiting: usize,
@@ -109,24 +125,6 @@ struct BucketState {
     last_chunk: Option<u32>,
 }
 
-struct Chunk {
-    bucket: u32,
-    series: Vec<Labels>,
-    /// As it was sent last; a prefix of `series`.
-    table: Option<SeriesTable>,
-    table_sent_at: Timestamp,
-    /// Complete rows of frames, in order.
-    closed: VecDeque<Block>,
-    /// Rows that wait for more.
-    open: Vec<Row>,
-    open_since: Timestamp,
-}
-
-struct Block {
-    rows: Vec<Row>,
-    scrape: Option<ScrapePart>,
-}
-
 impl Framer {
     /// For a producer with a stable name, an epoch that grows with each of its starts, and the cell's buckets.
     pub fn new(producer: impl Into<Arc<str>>, epoch: u64, buckets: u32) -> Self {
@@ -139,6 +137,8 @@ impl Framer {
             places_by_address: FxHashMap::default(),
             bucket_states: FxHashMap::default(),
             chunks: Vec::new(),
+            free: Vec::new(),
+            forgotten_at: Timestamp::MIN,
             active: Vec::new(),
             rows_waiting: 0,
             former_tables: VecDeque::new(),
@@ -169,7 +169,9 @@ impl Framer {
     /// Takes one sample of a series whose place is known.
     pub fn push_ref(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), Refusal> {
         let chunk = self.chunks.get_mut(series.chunk as usize);
-        let Some(chunk) = chunk.filter(|chunk| usize::from(series.row) < chunk.series.len()) else {
+        let is_there =
+            |chunk: &&mut Chunk| chunk.cut == series.cut && usize::from(series.row) < chunk.series.len();
+        let Some(chunk) = chunk.filter(is_there) else {
             self.refusals.count(Refusal::UnknownSeries);
             return Err(Refusal::UnknownSeries);
         };
@@ -183,6 +185,7 @@ impl Framer {
                 self.active.push(series.chunk);
             }
         }
+        chunk.use_row(series.row, value, self.taken_at);
         chunk.open.push(Row { series: series.row, at, value });
         self.rows_waiting += 1;
         if chunk.open.len() == FRAME_ROWS_MAX {
@@ -210,6 +213,7 @@ impl Framer {
                 }
                 Ok(place) => {
                     self.rows_waiting += 1;
+                    self.chunks[place.chunk as usize].use_row(place.row, sample.value, self.taken_at);
                     let row = Row { series: place.row, at, value: sample.value };
                     rows_by_chunk.entry(place.chunk).or_default().push(row);
                 }
@@ -242,6 +246,11 @@ impl Framer {
 
     /// The frames that are full enough or old enough, each with its table where the receiver may not have it.
     pub fn take_ready(&mut self, now: Timestamp) -> Vec<(Frame, Option<SeriesTable>)> {
+        if self.taken_at == Timestamp::MIN {
+            // What was pushed before could not be told the time.
+            self.chunks.iter_mut().for_each(|chunk| chunk.used_at.fill(now));
+            self.forgotten_at = now;
+        }
         let mut ready = Vec::new();
         let mut active = std::mem::take(&mut self.active);
         // Rows come in any order of chunks; frames leave in the order in which the chunks were made.
@@ -260,6 +269,10 @@ impl Framer {
             }
         }
         self.taken_at = now;
+        if now.saturating_since(self.forgotten_at) >= FORGETTING_PERIOD {
+            self.forgotten_at = now;
+            self.forget_unused(now, &mut ready);
+        }
         ready
     }
 
@@ -316,6 +329,45 @@ impl Framer {
         }
     }
 
+    /// Gives up the chunks in which enough series are to be forgotten; where there is no room for new ones, all in which
+    /// one is.
+    fn forget_unused(&mut self, now: Timestamp, ready: &mut Vec<(Frame, Option<SeriesTable>)>) {
+        let is_full = self.places.len() >= self.series_max;
+        let mut given_up = false;
+        for (index, number) in (0..self.chunks.len()).zip(0_u32..) {
+            let chunk = &mut self.chunks[index];
+            let unused =
+                chunk.used_at.iter().filter(|used| now.saturating_since(**used) >= UNUSED_MAX).count();
+            if unused == 0 || (!is_full && unused * FORGOTTEN_SHARE < chunk.series.len()) {
+                continue;
+            }
+            // Rows that wait still name its series.
+            chunk.close_open();
+            if !chunk.closed.is_empty() {
+                self.take_closed(number, now, ready);
+            }
+            self.give_up(index, number);
+            given_up = true;
+        }
+        if given_up {
+            self.active.retain(|index| !self.chunks[*index as usize].series.is_empty());
+            self.places_by_address.clear();
+        }
+    }
+
+    fn give_up(&mut self, index: usize, number: u32) {
+        let chunk = &mut self.chunks[index];
+        let next = Chunk { cut: chunk.cut.wrapping_add(1), ..Chunk::new(chunk.bucket) };
+        let former = std::mem::replace(chunk, next);
+        for series in &former.series {
+            self.places.remove(series);
+        }
+        keep_former(&mut self.former_tables, former.table);
+        let state = self.bucket_states.entry(former.bucket).or_default();
+        state.last_chunk = state.last_chunk.filter(|last| *last != number);
+        self.free.push(number);
+    }
+
     fn place(&mut self, series: &Labels) -> Result<SeriesRef, Refusal> {
         let address = series.address();
         if let Some((_, place)) = self.places_by_address.get(&address) {
@@ -344,69 +396,25 @@ impl Framer {
         let index = if let Some(index) = state.last_chunk.filter(has_room) {
             index
         } else {
-            // At most one chunk for each series, of which there are fewer than 2^32.
-            let index = u32::try_from(self.chunks.len()).map_err(|_| Refusal::TooManySeries)?;
-            self.chunks.push(Chunk::new(bucket));
+            let index = if let Some(free) = self.free.pop() {
+                self.chunks[free as usize].bucket = bucket;
+                free
+            } else {
+                // At most one chunk for each series, of which there are fewer than 2^32.
+                let index = u32::try_from(self.chunks.len()).map_err(|_| Refusal::TooManySeries)?;
+                self.chunks.push(Chunk::new(bucket));
+                index
+            };
             state.last_chunk = Some(index);
             index
         };
         let chunk = &mut self.chunks[index as usize];
         let row = u16::try_from(chunk.series.len()).map_err(|_| Refusal::TooManySeries)?;
         chunk.series.push(series.clone());
-        let place = SeriesRef { chunk: index, row };
+        chunk.used_at.push(self.taken_at);
+        let place = SeriesRef { chunk: index, row, cut: chunk.cut };
         self.places.insert(series.clone(), place);
         Ok(place)
-    }
-}
-
-impl Chunk {
-    fn new(bucket: u32) -> Self {
-        Self {
-            bucket,
-            series: Vec::new(),
-            table: None,
-            table_sent_at: Timestamp::MIN,
-            closed: VecDeque::new(),
-            open: Vec::new(),
-            open_since: Timestamp::MIN,
-        }
-    }
-
-    fn close_open(&mut self) {
-        if !self.open.is_empty() {
-            // A chunk is about as busy as it was.
-            let next = Vec::with_capacity(self.open.len());
-            self.closed.push_back(Block { rows: std::mem::replace(&mut self.open, next), scrape: None });
-        }
-    }
-
-    /// The name of the table with all series of now, and the table itself if it is new or was not sent for long.
-    fn table_to_send(
-        &mut self,
-        now: Timestamp,
-        former_tables: &mut VecDeque<SeriesTable>,
-    ) -> (TableHash, Option<SeriesTable>) {
-        let table = match self.table.take() {
-            Some(table) if table.series.len() == self.series.len() => {
-                let is_fresh = now.saturating_since(self.table_sent_at) < TABLE_REPEAT_PERIOD;
-                let hash = table.hash;
-                if is_fresh {
-                    self.table = Some(table);
-                    return (hash, None);
-                }
-                table
-            }
-            former => {
-                if former_tables.len() >= TABLES_KEPT_MAX {
-                    former_tables.pop_front();
-                }
-                former_tables.extend(former);
-                SeriesTable::new(self.series.as_slice())
-            }
-        };
-        self.table_sent_at = now;
-        self.table = Some(table.clone());
-        (table.hash, Some(table))
     }
 }
 
@@ -414,6 +422,7 @@ impl Chunk {
 mod tests {
     use proptest::prelude::*;
 
+    use crate::engine::promql::STALE;
     use crate::model::METRIC_NAME;
 
     use super::*;
@@ -459,6 +468,38 @@ mod tests {
         assert_eq!(framer.due(), Some(at(60)));
         assert_eq!(sizes(&framer.take_ready(at(61))), [(FRAME_ROWS_READY, false)]);
         assert_eq!((framer.due(), framer.rows_waiting()), (None, 0));
+    }
+
+    #[test]
+    fn series_that_ended_or_that_nobody_sends_are_forgotten_and_the_others_go_on() {
+        let mut framer = framer().with_series_max(100);
+        framer.take_ready(at(0));
+        let kept = framer.series_ref(&series("up", 0)).unwrap();
+        for hour in 1..=20_i64 {
+            // Each hour other processes, some of which tell of their end; one lives on.
+            for pid in 0..40_usize {
+                let instance = usize::try_from(hour).unwrap() * 1_000 + pid;
+                framer.push(&sample("up", instance, hour)).unwrap();
+                if pid < 20 {
+                    let ended = Sample { value: STALE, ..sample("up", instance, hour + 1) };
+                    framer.push(&ended).unwrap();
+                }
+            }
+            framer.push(&sample("up", 0, hour)).unwrap();
+            framer.flush();
+            let mut tables = BTreeMap::new();
+            for (frame, table) in framer.take_ready(at(hour * 3_600_000)) {
+                tables.extend(table.map(|table| (table.hash, table)));
+                let table = tables.get(&frame.table).or_else(|| framer.table(frame.table)).unwrap();
+                assert!(frame.rows.iter().all(|row| usize::from(row.series) < table.series.len()));
+            }
+            assert!(framer.series_count() <= 81, "{} series in hour {hour}", framer.series_count());
+        }
+        assert_eq!((framer.refusals(), framer.rows_waiting()), (Refusals::default(), 0));
+        assert!(framer.chunks.len() <= 2, "places of chunks are used again");
+        // A reference from before its chunk was given up names nobody else's series.
+        assert_eq!(framer.push_ref(kept, at(1), 1.0), Err(Refusal::UnknownSeries));
+        assert!(framer.series_ref(&series("up", 0)).is_ok());
     }
 
     #[test]
@@ -542,7 +583,7 @@ mod tests {
         framer.push(&sample("up", 0, 0)).unwrap();
         assert_eq!(framer.push(&sample("up", 1, 0)), Err(Refusal::TooManySeries));
         assert_eq!(framer.push_scrape(at(0), &[nameless, sample("up", 1, 0), sample("up", 0, 0)]), 2);
-        let foreign = SeriesRef { chunk: 0, row: 1 };
+        let foreign = SeriesRef { chunk: 0, row: 1, cut: 0 };
         assert_eq!(framer.push_ref(foreign, at(0), 0.0), Err(Refusal::UnknownSeries));
         let expected = Refusals { no_metric: 2, too_many_series: 2, unknown_series: 1, too_many_rows: 0 };
         assert_eq!((framer.refusals(), framer.series_count()), (expected, 1));

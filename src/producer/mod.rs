@@ -1,5 +1,6 @@
 //! Publishing samples: what `homeostat::Producer` is made of.
 
+mod chunk;
 mod client;
 mod collect;
 mod framing;

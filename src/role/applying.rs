@@ -1,6 +1,7 @@
 //! Configuration of record: bundles are in the object store under their hash, and the ledger says which one holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bus::nats::{Ledger, ObjectError, Objects, Publisher};
 use crate::bus::{Outgoing, PublishError, ReadError};
@@ -10,6 +11,9 @@ use crate::wire::{self, Subjects};
 
 /// Other people's bundles that may come in between before it is given up.
 const CONFLICTS_MAX: u32 = 5;
+
+/// After it, what holds is said again: well within the age at which the ledger forgets, and that can be made shorter.
+const RESTATE_AFTER: Duration = Duration::from_hours(7 * 24);
 
 /// Why a bundle cannot be applied or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,14 @@ pub struct Shelf {
     pub instance: Arc<str>,
 }
 
+/// The last word on `control`.
+struct Last {
+    sequence: u64,
+    stored_at: Timestamp,
+    generation: Generation,
+    hash: Arc<str>,
+}
+
 /// What came of applying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
@@ -71,7 +83,7 @@ pub struct Applied {
 impl Shelf {
     /// The number and hash of the newest bundle.
     pub async fn announced(&self) -> Result<Option<(Generation, Arc<str>)>, ApplyError> {
-        Ok(self.last().await?.map(|(_, generation, hash)| (generation, hash)))
+        Ok(self.last().await?.map(|last| (last.generation, last.hash)))
     }
 
     /// The newest bundle.
@@ -93,13 +105,11 @@ impl Shelf {
     pub async fn apply(&self, bundle: &Bundle, now: Timestamp) -> Result<Applied, ApplyError> {
         for _ in 0..CONFLICTS_MAX {
             let last = self.last().await?;
-            if let Some((_, generation, hash)) = &last
-                && *hash == bundle.hash
-            {
-                return Ok(Applied { generation: *generation, changed: false });
+            if let Some(last) = last.as_ref().filter(|last| last.hash == bundle.hash) {
+                return Ok(Applied { generation: last.generation, changed: false });
             }
             let (expected, generation) =
-                last.map_or((0, Generation(1)), |(sequence, known, _)| (sequence, Generation(known.0 + 1)));
+                last.map_or((0, Generation(1)), |last| (last.sequence, Generation(last.generation.0 + 1)));
             self.objects.put(&object_name(&bundle.hash), &wire::bundle::encode(bundle)?).await?;
             let entry = Entry::Applied { generation, hash: Arc::clone(&bundle.hash) };
             match self.publisher.publish(self.message(entry, now, expected)?).await {
@@ -112,7 +122,21 @@ impl Shelf {
         Err(ApplyError::Contended)
     }
 
-    async fn last(&self) -> Result<Option<(u64, Generation, Arc<str>)>, ApplyError> {
+    /// Says again which bundle holds where that was said long ago: the ledger forgets, what holds must not be forgotten.
+    pub async fn restate(&self, now: Timestamp) -> Result<(), ApplyError> {
+        let Some(last) = self.last().await? else { return Ok(()) };
+        if now.saturating_since(last.stored_at) < RESTATE_AFTER {
+            return Ok(());
+        }
+        let entry = Entry::Applied { generation: last.generation, hash: last.hash };
+        match self.publisher.publish(self.message(entry, now, last.sequence)?).await {
+            // Somebody else has said it, or something newer.
+            Ok(_) | Err(PublishError::WrongLastSequence { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn last(&self) -> Result<Option<Last>, ApplyError> {
         let Some(stored) = self.ledger.last_on(&self.subjects.ledger(Topic::Control)).await? else {
             return Ok(None);
         };
@@ -120,7 +144,8 @@ impl Shelf {
             Decoded::Value(record) => {
                 let applied = record.batch.entries.iter().rev().find_map(|entry| {
                     let Entry::Applied { generation, hash } = entry else { return None };
-                    Some((stored.sequence, *generation, Arc::clone(hash)))
+                    let (generation, hash) = (*generation, Arc::clone(hash));
+                    Some(Last { sequence: stored.sequence, stored_at: stored.stored_at, generation, hash })
                 });
                 applied.map(Some).ok_or_else(|| ApplyError::Control("it applies nothing".to_owned()))
             }

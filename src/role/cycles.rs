@@ -1,24 +1,24 @@
 //! How long the loop takes: from a violation to the stored intent of the effect that answers it.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::engine::fold::Fold;
-use crate::model::{PlanId, Timestamp};
+use crate::model::PlanId;
 use crate::telemetry;
 
-/// Plans that were told; older ones are over and come no more.
+/// Plans that were told, the newest of them: those before are over and come no more.
 const TOLD_MAX: usize = 4_096;
 
 /// Tells each plan's cycle once.
 #[derive(Debug, Default)]
 pub(super) struct Cycles {
-    told: BTreeSet<PlanId>,
+    told: VecDeque<PlanId>,
 }
 
 impl Cycles {
     /// Looks for plans whose first intent is new.
-    pub(super) fn observe(&mut self, fold: &Fold, _now: Timestamp) {
+    pub(super) fn observe(&mut self, fold: &Fold) {
         for plan in fold.plans.live() {
             let Some(first) = plan.attempts.values().flatten().map(|attempt| attempt.stored_at).min() else {
                 continue;
@@ -32,9 +32,9 @@ impl Cycles {
             let to_intent = first.saturating_since(plan.plan.at.max(incident.stable_since));
             telemetry::cycle_duration(to_analysis.min(Duration::from_mins(1)) + to_intent);
             if self.told.len() == TOLD_MAX {
-                self.told.pop_first();
+                self.told.pop_front();
             }
-            self.told.insert(plan.plan.id);
+            self.told.push_back(plan.plan.id);
         }
     }
 }

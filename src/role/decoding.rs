@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::RoleError;
-use crate::bus::Stored;
+use crate::bus::{Delivery, Stored};
 use crate::engine::{Intake, Work};
-use crate::model::{Record, Role};
+use crate::model::{Record, Role, Timestamp};
 use crate::wire::{self, DecodeError, Fault, Headers, Message, Subject, Subjects};
 
 /// What became of a message.
@@ -54,9 +54,10 @@ pub(super) fn records(subjects: &Subjects, stored: &[Stored]) -> Result<Vec<Arc<
 }
 
 /// Work from a shared queue; `None` where it is nothing for this role.
-pub(super) fn work(subjects: &Subjects, role: Role, stored: &Stored) -> Decoded<Option<Work>> {
+pub(super) fn work(subjects: &Subjects, role: Role, delivery: &Delivery) -> Decoded<Option<Work>> {
+    let stored = &delivery.stored;
     match subjects.parse(&stored.subject) {
-        Ok(Subject::Intake(_)) => intake(subjects, role, stored),
+        Ok(Subject::Intake(_)) => intake(subjects, role, delivery),
         Ok(Subject::Ledger(_)) => match record(subjects, stored) {
             Decoded::Value(record) => Decoded::Value(Some(Work::Record(record.into()))),
             Decoded::Malformed(cause) => Decoded::Malformed(cause),
@@ -67,7 +68,8 @@ pub(super) fn work(subjects: &Subjects, role: Role, stored: &Stored) -> Decoded<
     }
 }
 
-fn intake(subjects: &Subjects, role: Role, stored: &Stored) -> Decoded<Option<Work>> {
+fn intake(subjects: &Subjects, role: Role, delivery: &Delivery) -> Decoded<Option<Work>> {
+    let stored = &delivery.stored;
     let intake = match wire::intake::open(subjects, &message(stored)) {
         Ok(received) => received.taken_in(stored.stored_at),
         Err(error) => return refused(&error),
@@ -76,8 +78,17 @@ fn intake(subjects: &Subjects, role: Role, stored: &Stored) -> Decoded<Option<Wo
         Intake::Violation(_) | Intake::Change(_) => Role::Monitor,
         Intake::Operator { .. } => Role::Executor,
     };
-    let work = Work::Intake { sequence: stored.sequence, stored_at: stored.stored_at, intake };
+    let sequence = intake_place(delivery.stream_created, stored.sequence);
+    let work = Work::Intake { sequence, stored_at: stored.stored_at, intake };
     Decoded::Value((wanted == role).then_some(work))
+}
+
+/// The place of a message of the intake, for ever: a stream that is created anew counts from 1 again, and a halt there must
+/// not look older than what was obeyed before. The second in which the stream was created stands above the sequence; the
+/// 32 bits of each last until 2106 and for four billion messages.
+pub fn intake_place(stream_created: Timestamp, sequence: u64) -> u64 {
+    let second = u32::try_from(stream_created.as_millis() / 1_000).unwrap_or(0);
+    (u64::from(second) << u32::BITS) | (sequence & u64::from(u32::MAX))
 }
 
 fn message(stored: &Stored) -> Message {
@@ -104,5 +115,21 @@ pub fn read_record(subjects: &Subjects, stored: &Stored) -> Option<Record> {
     match record(subjects, stored) {
         Decoded::Value(record) => Some(record),
         Decoded::Malformed(_) | Decoded::Newer(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_in_a_stream_that_was_created_anew_is_newer() {
+        let (before, anew) =
+            (Timestamp::from_millis(1_700_000_000_000), Timestamp::from_millis(1_700_000_001_000));
+        let place = |created, sequence| intake_place(created, sequence);
+        assert!(place(before, 7) < place(before, 8));
+        assert!(place(before, 1 << 31) < place(anew, 1));
+        // What was obeyed before places were counted like this is older than anything.
+        assert!(1_000_000 < place(before, 1));
     }
 }

@@ -50,7 +50,8 @@ pub(super) async fn take(leases: Leases, key: &str, holder: &str, clock: &Clock)
     }
 }
 
-/// Renews the lease until it is told to stop, then gives it up. The token is cancelled when the lease is lost.
+/// Renews the lease until it is told to stop, then gives it up. A lease that ended while the server could not be reached
+/// is taken again, if nobody else has it; the token is cancelled when somebody has.
 pub(super) fn keep(
     held: Held,
     clock: Clock,
@@ -70,11 +71,21 @@ pub(super) fn keep(
                 Ok(renewed) => lease = renewed,
                 // Not told is not lost: nobody else can have it before it ends on the server, which is later than here.
                 Err(LeaseError::Unavailable { .. }) => {}
-                Err(error) => {
-                    tracing::error!(%error, "another process has taken over");
-                    tell.cancel();
-                    return;
-                }
+                Err(ended) => match leases.acquire(lease.key(), lease.holder(), TTL, clock.instant()).await {
+                    Ok(Acquired::Ours(again)) => {
+                        tracing::warn!(%ended, "nobody else had it: it is held again");
+                        lease = again;
+                    }
+                    Err(LeaseError::Unavailable { .. }) => {}
+                    Ok(Acquired::Held(other)) => {
+                        tracing::error!(%ended, holder = other.name, "another process has taken over");
+                        return tell.cancel();
+                    }
+                    Err(error) => {
+                        tracing::error!(%ended, %error, "it cannot be taken again");
+                        return tell.cancel();
+                    }
+                },
             }
         }
         let _ = leases.release(lease).await;

@@ -10,21 +10,22 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::catching_up::catch_up;
 use super::decoding::{self, Decoded};
 use super::error::RoleError;
-use crate::actuator::{Actuator, Circumstances};
+use crate::actuator::{Actuator, Circumstances, SHUTTING_DOWN};
 use crate::bus::nats::{DeadLetters, Feed, Ledger, Publisher, Settler, Work};
 use crate::bus::{self, Outgoing, PublishError, Settle};
 use crate::clock::Clock;
 use crate::engine::core::Unanswered;
 use crate::engine::{
-    Ask, Configuration, Core, Delivery, Done, Emit, Input, Lease, Published, Step, Ticket, Token,
+    Act, Acted, Ask, Configuration, Core, Delivery, Done, Emit, Input, Lease, Published, Step, Ticket, Token,
 };
-use crate::model::{MessageId, Role, Timestamp};
+use crate::model::{Charter, MessageId, Outcome, OutcomeResult, Role, Timestamp};
 use crate::telemetry;
 use crate::wire::{self, Subjects};
 
@@ -36,6 +37,13 @@ pub const ACK_WAIT: Duration = Duration::from_secs(5);
 const PROGRESS_EVERY: Duration = Duration::from_millis(1_500);
 /// How long a role that is told to stop may take to finish what is under way.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long it may take where attempts are under way, each of which ends by its own time-out: less than the half minute that
+/// the systemd unit leaves before it kills.
+const DRAIN_ATTEMPTS_MAX: Duration = Duration::from_secs(25);
+/// What an attempt may take beyond its time-out, for clearing away.
+const CLEARING_AWAY: Duration = Duration::from_secs(1);
+/// How long before the end of the drain attempts are given up, so that how they ended is still written down.
+const GIVE_UP_BEFORE: Duration = Duration::from_secs(2);
 /// After it a delivery of a newer version than ours is tried again.
 const NEWER_VERSION_PAUSE: Duration = Duration::from_secs(5);
 /// Deliveries of a newer version that were tried for this often are put aside: ten minutes.
@@ -69,6 +77,8 @@ pub struct Wiring {
     pub configuration: watch::Receiver<Arc<Configuration>>,
     /// Carries out attempts.
     pub actuator: Option<Arc<Actuator>>,
+    /// Cancelled when attempts under way are not waited for any longer: it is what the actuator's shutdown was made of.
+    pub giving_up: Option<CancellationToken>,
     /// What the core wanted before it came here.
     pub first_steps: Vec<Step>,
     /// Where what cannot be processed goes, by who settles it.
@@ -87,9 +97,13 @@ struct Live<C, O> {
     observe: O,
     wiring: Wiring,
     answers: Answers,
+    acts: JoinSet<()>,
     tokens: BTreeMap<Token, InHand>,
     last_token: u64,
     wake_at: Option<Timestamp>,
+    is_draining: bool,
+    /// When the attempts that were started have ended.
+    acting_until: Timestamp,
 }
 
 /// A delivery that is not settled.
@@ -122,9 +136,12 @@ pub async fn run<C: Core, O: FnMut(&mut C, Timestamp)>(
         observe,
         wiring,
         answers: FuturesUnordered::new(),
+        acts: JoinSet::new(),
         tokens: BTreeMap::new(),
         last_token: 0,
         wake_at: None,
+        is_draining: false,
+        acting_until: Timestamp::MIN,
     };
     live.run(stop).await
 }
@@ -151,8 +168,10 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 Woken::Records(stored) => self.take_records(&stored).await?,
                 Woken::Work(deliveries, settler) => self.take_work(deliveries, &settler).await,
                 Woken::Frames(inputs) => {
+                    // All of them are here: no deadline passes between one and the next.
+                    let now = self.wiring.clock.now();
                     for input in inputs {
-                        self.give(input).await;
+                        self.give_at(now, input).await;
                     }
                 }
                 Woken::Deadline => {
@@ -184,22 +203,26 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(Woken::Stop),
+            // First what comes seldom: behind a flood it would not come at all.
+            _ = progress.tick() => Ok(Woken::Progress),
+            configuration = next_change(Some(&mut wiring.configuration)) => {
+                Ok(Woken::Input(Input::Configuration(configuration)))
+            }
+            leases = next_change(wiring.leases.as_mut()) => Ok(Woken::Input(Input::Leases(leases))),
+            () = sleep(deadline) => Ok(Woken::Deadline),
             Some(input) = self.answers.next(), if !self.answers.is_empty() => Ok(Woken::Input(input)),
             records = wiring.feed.next_batch(TAKEN_AT_ONCE_MAX) => Ok(Woken::Records(records?)),
             work = next_work(wiring.work.as_mut()) => work.map(|(work, settler)| Woken::Work(work, settler)),
             work = next_work(wiring.intake.as_mut()) => work.map(|(work, settler)| Woken::Work(work, settler)),
             frames = next_frames(wiring.frames.as_mut()) => Ok(Woken::Frames(frames)),
-            leases = next_change(wiring.leases.as_mut()) => Ok(Woken::Input(Input::Leases(leases))),
-            configuration = next_change(Some(&mut wiring.configuration)) => {
-                Ok(Woken::Input(Input::Configuration(configuration)))
-            }
-            () = sleep(deadline) => Ok(Woken::Deadline),
-            _ = progress.tick() => Ok(Woken::Progress),
         }
     }
 
     async fn give(&mut self, input: Input) {
-        let now = self.wiring.clock.now();
+        self.give_at(self.wiring.clock.now(), input).await;
+    }
+
+    async fn give_at(&mut self, now: Timestamp, input: Input) {
         let timed = matches!(input, Input::Work(_) | Input::Frame(_));
         let started = timed.then(|| self.wiring.clock.stopwatch());
         let step = self.core.handle(now, input);
@@ -220,7 +243,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     async fn take_work(&mut self, deliveries: Vec<bus::Delivery>, settler: &Settler) {
         let mut work = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            match decoding::work(&self.wiring.subjects, self.wiring.role, &delivery.stored) {
+            match decoding::work(&self.wiring.subjects, self.wiring.role, &delivery) {
                 Decoded::Value(Some(decoded)) => {
                     self.last_token += 1;
                     let token = Token(self.last_token);
@@ -245,8 +268,14 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
 
     /// Carries out a step in its order: publish, ask, settle.
     async fn carry_out(&mut self, now: Timestamp, step: Step) {
+        let mut is_stuck = false;
         for emit in step.emit {
-            let answer = self.publish(emit).await;
+            // One that could not be handed to the connection has waited for all of them: they are tried again.
+            let answer = if is_stuck {
+                answer(emit.ticket, Published::TimedOut)
+            } else {
+                self.publish(emit, &mut is_stuck).await
+            };
             self.answers.push(answer);
         }
         for ask in step.ask {
@@ -270,7 +299,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     }
 
     /// Hands a batch to the connection, in order; its answer comes later.
-    async fn publish(&mut self, emit: Emit) -> BoxFuture<'static, Input> {
+    async fn publish(&mut self, emit: Emit, is_stuck: &mut bool) -> BoxFuture<'static, Input> {
         let Emit { ticket, topic, batch, expected_last } = emit;
         telemetry::decided(&batch);
         let message = match wire::ledger::message(&self.wiring.subjects, &self.wiring.cell, topic, &batch) {
@@ -297,7 +326,10 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 telemetry::published(topic, result);
                 Input::Published { ticket, result }
             }),
-            Err(error) => answer(ticket, published(Err(error))),
+            Err(error) => {
+                *is_stuck = matches!(error, PublishError::Unavailable(_));
+                answer(ticket, published(Err(error)))
+            }
         }
     }
 
@@ -322,17 +354,8 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 }));
             }
             Ask::Act(act) => {
-                let Some(actuator) = self.wiring.actuator.clone() else { return };
-                let configuration = Arc::clone(&self.wiring.configuration.borrow());
-                telemetry::effect_started();
-                self.answers.push(Box::pin(async move {
-                    let span = MessageId::of(&[&act.attempt]);
-                    let trace = wire::envelope::Trace::of(act.outcome.incident.as_u128(), span);
-                    let traceparent = trace.map(|trace| trace.to_string());
-                    let programs = &configuration.charter.programs;
-                    let under = Circumstances { programs, traceparent: traceparent.as_deref() };
-                    Input::Acted(actuator.act(*act, under).await)
-                }));
+                let acted = self.act(*act);
+                self.answers.push(acted);
             }
             Ask::Table { .. } => {
                 // Full means that the same tables are being asked for already; the core asks again.
@@ -341,6 +364,35 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                 }
             }
         }
+    }
+
+    /// Carries out an attempt in a task of its own: its limits of time hold whatever the role waits for meanwhile.
+    fn act(&mut self, act: Act) -> BoxFuture<'static, Input> {
+        let unfinished = |result, output: &str| {
+            let outcome = Outcome { result, output: output.into(), ..act.outcome.clone() };
+            Acted { attempt: act.attempt, outcome }
+        };
+        let Some(actuator) = self.wiring.actuator.clone().filter(|_| !self.is_draining) else {
+            let acted = unfinished(OutcomeResult::NotStarted, SHUTTING_DOWN);
+            return Box::pin(std::future::ready(Input::Acted(acted)));
+        };
+        let panicked = unfinished(OutcomeResult::InDoubt, "what carried it out ended unexpectedly");
+        let configuration = Arc::clone(&self.wiring.configuration.borrow());
+        telemetry::effect_started();
+        let ends = self.wiring.clock.now() + act.action.timeout + CLEARING_AWAY;
+        self.acting_until = self.acting_until.max(ends);
+        let (told, acted) = oneshot::channel();
+        while self.acts.try_join_next().is_some() {}
+        self.acts.spawn(async move {
+            let span = MessageId::of(&[&act.attempt]);
+            let trace = wire::envelope::Trace::of(act.outcome.incident.as_u128(), span);
+            let traceparent = trace.map(|trace| trace.to_string());
+            let Charter { programs, hosts, .. } = &configuration.charter;
+            let under = Circumstances { programs, hosts, traceparent: traceparent.as_deref() };
+            // Nobody asks any more: the role ended first, and whoever takes over finds the attempt in doubt.
+            let _ = told.send(actuator.act(act, under).await);
+        });
+        Box::pin(async move { Input::Acted(acted.await.unwrap_or(panicked)) })
     }
 
     /// Puts a delivery where a person can look at it. Where that fails it is left, and comes again.
@@ -360,16 +412,34 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
         }
     }
 
-    /// Finishes what is under way, and gives back what was not begun.
+    /// Finishes what is under way, begins nothing new, and gives back what was not begun.
     async fn drain(mut self) {
+        self.is_draining = true;
+        // An attempt that is given up is in doubt, and nobody may repeat it.
+        let acting = self.acting_until.saturating_since(self.wiring.clock.now());
+        let limit = acting.clamp(DRAIN_MAX, DRAIN_ATTEMPTS_MAX);
+        let giving_up = self.wiring.giving_up.clone();
+        let give_up = async {
+            tokio::time::sleep(limit.saturating_sub(GIVE_UP_BEFORE)).await;
+            if let Some(giving_up) = giving_up {
+                giving_up.cancel();
+            }
+            std::future::pending::<()>().await;
+        };
         let finish = async {
-            while let Some(input) = self.answers.next().await {
+            tokio::pin!(give_up);
+            loop {
+                let input = tokio::select! {
+                    input = self.answers.next() => input,
+                    () = &mut give_up => None,
+                };
+                let Some(input) = input else { return };
                 let now = self.wiring.clock.now();
                 let step = self.core.handle(now, input);
                 self.carry_out(now, step).await;
             }
         };
-        if tokio::time::timeout(DRAIN_MAX, finish).await.is_err() {
+        if tokio::time::timeout(limit, finish).await.is_err() {
             tracing::warn!(role = %self.wiring.role, "stopped with decisions under way; whoever takes over finds them");
         }
         for in_hand in self.tokens.values() {

@@ -10,6 +10,7 @@ mod error;
 mod exclusive;
 pub mod knowledge;
 pub mod live;
+mod loading;
 mod messenger;
 pub mod process;
 pub mod replay;
@@ -17,6 +18,6 @@ mod sampling;
 pub mod shards;
 pub mod world;
 
-pub use decoding::read_record;
+pub use decoding::{intake_place, read_record};
 pub use error::RoleError;
 pub use messenger::BusMessenger;

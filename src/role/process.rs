@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::applying::{ApplyError, Shelf};
 use super::knowledge::{self, Knowledge};
 use super::live::{self, ACK_WAIT, Wiring};
+use super::loading::Loading;
 use super::{BusMessenger, RoleError, exclusive, sampling, shards};
 use crate::actuator::Actuator;
 use crate::bus::nats::{
@@ -18,10 +19,8 @@ use crate::bus::nats::{
     Work, WorkSpec,
 };
 use crate::clock::Clock;
-use crate::config;
 use crate::engine::analyze::Analyzer;
 use crate::engine::execute::Executor;
-use crate::engine::fold::Fold;
 use crate::engine::monitor::Monitor;
 use crate::engine::plan::Planner;
 use crate::engine::{Configuration, Lease};
@@ -37,8 +36,6 @@ pub(crate) const TAKEN_IN_ADVANCE: usize = 256;
 pub(crate) const FRAME_BATCHES_QUEUED_MAX: usize = 64;
 /// Tables that are being asked for.
 const TABLE_QUESTIONS_MAX: usize = 64;
-/// How often the ledger is asked which bundle holds, beside what the roles see on their feeds.
-const CONFIGURATION_POLL: Duration = Duration::from_secs(5);
 
 /// What a process is told.
 #[derive(Clone, Debug)]
@@ -101,9 +98,8 @@ pub struct Process {
     subjects: Subjects,
     instance: Arc<str>,
     clock: Clock,
-    configuration: watch::Sender<Arc<Configuration>>,
+    loading: Loading,
     readiness: Vec<(Role, watch::Receiver<bool>)>,
-    announced: watch::Sender<Generation>,
 }
 
 /// What a server of readiness needs to know; cheap to clone.
@@ -151,9 +147,8 @@ impl Process {
             subjects,
             instance,
             clock,
-            configuration: watch::Sender::new(Arc::default()),
+            loading: Loading::default(),
             readiness: Vec::new(),
-            announced: watch::Sender::new(Generation::default()),
         };
         process.readiness = process
             .settings
@@ -194,14 +189,18 @@ impl Process {
         stop: CancellationToken,
     ) -> Result<(), ProcessError> {
         let shelf = self.shelf().await?;
-        self.load(&shelf).await?;
+        self.loading.newest(&shelf).await?;
         let mut tasks: JoinSet<Result<(), ProcessError>> = JoinSet::new();
         let roles = self.settings.roles.clone();
         self.readiness.clear();
         // Roles are cancelled by this one, which is also cancelled when one of them fails.
         let roles_stop = stop.child_token();
         for role in roles {
-            self.start(role, &mut tasks, &roles_stop).await?;
+            // A monitor may be waiting for the lease of another one.
+            tokio::select! {
+                () = roles_stop.cancelled() => break,
+                started = self.start(role, &mut tasks, &roles_stop) => started?,
+            }
         }
         let (services, topology) = (self.connections.services.clone(), self.settings.topology.clone());
         let keeping = sampling::keep_stream(services, topology, roles_stop.clone());
@@ -209,8 +208,11 @@ impl Process {
             keeping.await;
             Ok(())
         });
-        let watching = self.watch_configuration(shelf, roles_stop.clone());
-        tasks.spawn(watching);
+        let keeping = self.loading.clone().keep(shelf, self.clock.clone(), roles_stop.clone());
+        tasks.spawn(async move {
+            keeping.await;
+            Ok(())
+        });
         for (connection, name) in [
             (self.connections.samples.clone(), "samples"),
             (self.connections.decisions.clone(), "decisions"),
@@ -220,8 +222,8 @@ impl Process {
         }
         started(Readiness {
             roles: self.readiness.clone(),
-            configuration: self.configuration.subscribe(),
-            announced: self.announced.subscribe(),
+            configuration: self.loading.configuration(),
+            announced: self.loading.announced(),
         });
         let mut first = Ok(());
         while let Some(ended) = tasks.join_next().await {
@@ -247,7 +249,7 @@ impl Process {
         let ready = watch::Sender::new(false);
         self.readiness.push((role, ready.subscribe()));
         let failed = move |source| ProcessError::Role { role, source };
-        let configuration = Arc::clone(&self.configuration.borrow());
+        let configuration = self.loading.loaded();
         let instance = Arc::clone(&self.instance);
         let stop = stop.clone();
         match role {
@@ -255,9 +257,9 @@ impl Process {
                 let filters = vec![format!("{}.violations.*", self.subjects)];
                 let wiring = self.wiring(role, Some(filters), ready).await?;
                 let core = Analyzer::new(instance, configuration);
-                let announced = self.announced.clone();
+                let loading = self.loading.clone();
                 tasks.spawn(async move {
-                    let observe = move |core: &mut Analyzer, _| announce(&announced, core.fold());
+                    let observe = move |core: &mut Analyzer, _| loading.announced_in(core.fold());
                     live::run(core, wiring, observe, stop).await.map_err(failed)
                 });
             }
@@ -266,9 +268,9 @@ impl Process {
                     vec![format!("{}.analyses.*", self.subjects), self.subjects.ledger(Topic::Admission)];
                 let wiring = self.wiring(role, Some(filters), ready).await?;
                 let core = Planner::new(instance, configuration);
-                let announced = self.announced.clone();
+                let loading = self.loading.clone();
                 tasks.spawn(async move {
-                    let observe = move |core: &mut Planner, _| announce(&announced, core.fold());
+                    let observe = move |core: &mut Planner, _| loading.announced_in(core.fold());
                     live::run(core, wiring, observe, stop).await.map_err(failed)
                 });
             }
@@ -287,16 +289,19 @@ impl Process {
     ) -> Result<(), ProcessError> {
         let role = Role::Executor;
         let mut wiring = self.wiring(role, None, ready).await?;
-        wiring.intake = Some(self.intake(role, vec![format!("{}.intake.control.*", self.subjects)]).await?);
+        let control = vec![self.subjects.intake_control_all()];
+        wiring.intake = Some(self.work(role, &self.names.control, format!("{role}-control"), control).await?);
         let (owned, leases) = watch::channel(Vec::<Lease>::new());
         wiring.leases = Some(leases);
         let clock = self.clock.clone();
+        let giving_up = CancellationToken::new();
         wiring.actuator = Some(Arc::new(Actuator::new(
             Arc::new(BusMessenger(self.connections.services.clone())),
             &self.settings.topology.prefix,
             Arc::new(move || clock.now()),
-            CancellationToken::new(),
+            giving_up.clone(),
         )));
+        wiring.giving_up = Some(giving_up);
         let keeping = shards::keep(
             Leases::open(self.connections.services.clone(), &self.names).await?,
             Arc::clone(&self.instance),
@@ -311,17 +316,13 @@ impl Process {
         // Unpredictable enough: a nonce tells two runs of two processes apart, it keeps no secret.
         let seed =
             MessageId::of(&[&self.instance.as_ref(), &self.clock.now(), &u64::from(std::process::id())]);
-        let core = Executor::new(
-            Arc::clone(&self.instance),
-            Arc::clone(&self.configuration.borrow()),
-            seed.as_u128(),
-        );
-        let announced = self.announced.clone();
+        let core = Executor::new(Arc::clone(&self.instance), self.loading.loaded(), seed.as_u128());
+        let loading = self.loading.clone();
         let mut cycles = super::cycles::Cycles::default();
         tasks.spawn(async move {
-            let observe = move |core: &mut Executor, now: Timestamp| {
-                announce(&announced, core.fold());
-                cycles.observe(core.fold(), now);
+            let observe = move |core: &mut Executor, _| {
+                loading.announced_in(core.fold());
+                cycles.observe(core.fold());
             };
             let done = live::run(core, wiring, observe, stop).await;
             done.map_err(|source| ProcessError::Role { role, source })
@@ -339,9 +340,15 @@ impl Process {
         let failed = move |source| ProcessError::Role { role, source };
         let leases = Leases::open(self.connections.services.clone(), &self.names).await?;
         let held = exclusive::take(leases, "monitor", &self.instance, &self.clock).await.map_err(failed)?;
+        // From now on: restoring may take longer than the lease lasts.
+        let (keeping, lost) = exclusive::keep(held, self.clock.clone(), stop.clone());
+        tasks.spawn(async move {
+            keeping.await;
+            Ok(())
+        });
         let mut wiring = self.wiring(role, None, ready).await?;
-        let subjects = ["violations", "changes"].map(|kind| format!("{}.intake.{kind}", self.subjects));
-        wiring.intake = Some(self.intake(role, subjects.to_vec()).await?);
+        let subjects = vec![self.subjects.intake_violations(), self.subjects.intake_changes()];
+        wiring.intake = Some(self.work(role, &self.names.intake, format!("{role}-intake"), subjects).await?);
         let (frames_in, frames) = mpsc::channel(FRAME_BATCHES_QUEUED_MAX);
         let (tables, asked) = mpsc::channel(TABLE_QUESTIONS_MAX);
         wiring.frames = Some(frames);
@@ -354,8 +361,12 @@ impl Process {
             buckets: u32::from(self.settings.topology.buckets),
         };
         let cell: Arc<str> = self.settings.topology.cell.as_str().into();
-        let configuration = Arc::clone(&self.configuration.borrow());
-        let restored = sampling.restore(&cell, &configuration, &mut wiring, &self.instance).await;
+        let configuration = self.loading.loaded();
+        let restored = tokio::select! {
+            restored = sampling.restore(&cell, &configuration, &mut wiring, &self.instance) => restored,
+            () = lost.cancelled() => Err(RoleError::LeaseLost("monitor".to_owned())),
+            () = stop.cancelled() => return Ok(()),
+        };
         let restored = restored.map_err(failed)?;
         let sampling::Restored { core, steps, frames: listener } = restored;
         wiring.first_steps = steps;
@@ -363,16 +374,11 @@ impl Process {
         let pump_stop = stop.clone();
         tasks
             .spawn(async move { sampling.pump(listener, frames_in, asked, pump_stop).await.map_err(failed) });
-        let (keeping, lost) = exclusive::keep(held, self.clock.clone(), stop.clone());
-        tasks.spawn(async move {
-            keeping.await;
-            Ok(())
-        });
-        let announced = self.announced.clone();
+        let loading = self.loading.clone();
         tasks.spawn(async move {
             let mut saving = saving;
             let observe = move |core: &mut Monitor, now: Timestamp| {
-                announce(&announced, core.fold());
+                loading.announced_in(core.fold());
                 saving.observe(core, now);
             };
             tokio::select! {
@@ -447,8 +453,9 @@ impl Process {
             tables: None,
             leases: None,
             first_steps: Vec::new(),
-            configuration: self.configuration.subscribe(),
+            configuration: self.loading.configuration(),
             actuator: None,
+            giving_up: None,
             dead_letters: Box::new({
                 let names = self.names.clone();
                 move |settler| DeadLetters::new(connection.clone(), &names, settler)
@@ -456,10 +463,6 @@ impl Process {
             ready,
             clock: self.clock.clone(),
         })
-    }
-
-    async fn intake(&self, role: Role, filters: Vec<String>) -> Result<Work, ProcessError> {
-        self.work(role, &self.names.intake, format!("{role}-intake"), filters).await
     }
 
     async fn work(
@@ -479,70 +482,6 @@ impl Process {
         };
         let opened = Work::open(self.connections.decisions.clone(), spec).await;
         opened.map_err(|error| ProcessError::Role { role, source: error.into() })
-    }
-
-    /// Loads the newest bundle, if it is not loaded.
-    async fn load(&self, shelf: &Shelf) -> Result<(), ProcessError> {
-        load_newest(shelf, &self.configuration, &self.announced).await.map_err(ProcessError::from)
-    }
-
-    fn watch_configuration(
-        &self,
-        shelf: Shelf,
-        stop: CancellationToken,
-    ) -> impl Future<Output = Result<(), ProcessError>> + use<> {
-        let (configuration, announced) = (self.configuration.clone(), self.announced.clone());
-        async move {
-            let mut news = announced.subscribe();
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    _ = news.changed() => {}
-                    () = tokio::time::sleep(CONFIGURATION_POLL) => {}
-                }
-                // Not loaded is not ready; the roles go on with what they have.
-                if let Err(error) = load_newest(&shelf, &configuration, &announced).await {
-                    tracing::error!(%error, "the newest configuration cannot be loaded");
-                }
-            }
-        }
-    }
-}
-
-async fn load_newest(
-    shelf: &Shelf,
-    configuration: &watch::Sender<Arc<Configuration>>,
-    announced: &watch::Sender<Generation>,
-) -> Result<(), ApplyError> {
-    let Some((generation, hash)) = shelf.announced().await? else { return Ok(()) };
-    announced.send_if_modified(|known| {
-        let newer = *known < generation;
-        *known = generation.max(*known);
-        newer
-    });
-    if configuration.borrow().generation >= generation {
-        return Ok(());
-    }
-    let bundle = shelf.bundle(&hash).await?;
-    let loaded = config::load(&bundle, generation);
-    for refused in &loaded.refused {
-        tracing::warn!(%refused, "a part of the configuration is left out");
-    }
-    tracing::info!(generation = generation.0, hash = &*hash, "configuration loaded");
-    configuration.send_replace(Arc::new(loaded.configuration));
-    Ok(())
-}
-
-/// What a role has seen announced wakes whoever loads it.
-fn announce(announced: &watch::Sender<Generation>, fold: &Fold) {
-    if let Some((generation, _)) = fold.announced() {
-        announced.send_if_modified(|known| {
-            let newer = *known < *generation;
-            if newer {
-                *known = *generation;
-            }
-            newer
-        });
     }
 }
 

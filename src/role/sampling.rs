@@ -18,10 +18,11 @@ use crate::bus::Tail;
 use crate::bus::nats::{
     self, Answer, Connection, FeedError, Ledger, Listener, Names, Objects, Topology, TopologyError,
 };
-use crate::engine::monitor::Monitor;
+use crate::engine::monitor::{Monitor, MonitorSnapshot};
 use crate::engine::{Ask, Configuration, Core as _, Input, Step};
 use crate::model::Timestamp;
 use crate::telemetry;
+use crate::wire::checkpoint::Checkpoint;
 use crate::wire::{self, Subjects};
 
 /// Frames that are taken from the subscription at once.
@@ -32,6 +33,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// The object that holds it.
 const CHECKPOINT: &str = "checkpoint.monitor";
+/// How often the sample stream is looked at for what came while its tail was read: each round takes a fraction of the last.
+const TAIL_ROUNDS_MAX: usize = 16;
 /// How long a producer has to answer for a table.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before a server is asked again for the stream that it is not ready to tell of.
@@ -68,52 +71,43 @@ impl Sampling {
         let frames = Listener::open(&self.samples, &subjects).await.map_err(RoleError::Listen)?;
         let stream = Ledger::of_stream(self.services.clone(), &self.names.samples).await?;
         let tail = stream.tail().await?;
-        let objects = Objects::open(self.services.clone(), &self.names).await?;
-        let kept = match objects.get(CHECKPOINT).await? {
-            Some(bytes) => match wire::checkpoint::decode(&bytes) {
-                Ok(kept) => Some(kept),
-                Err(error) => {
-                    tracing::warn!(%error, "the checkpoint cannot be read; windows begin anew");
-                    None
-                }
-            },
-            None => None,
-        };
-        let (mut core, next, begun) = match kept {
-            Some(kept) => {
-                let mut snapshot = kept.snapshot;
-                let next = kept.sequence + 1;
-                // A stream in the server's memory is another one after the server was restarted.
-                let same = kept.stream == tail.created;
-                let whole = same && next >= tail.first_sequence && kept.sequence <= tail.last_sequence;
-                if !whole {
-                    // What may have been missed is not taken for absence.
-                    snapshot.observed_since = Some(clock.now());
-                }
-                let next = if same { next.max(tail.first_sequence) } else { tail.first_sequence };
-                tracing::info!(from = next, to = tail.last_sequence, whole, "restored from a checkpoint");
-                let begun = snapshot.at;
-                let core =
-                    Monitor::restore(cell.clone(), instance.clone(), configuration.clone(), snapshot);
-                (core, next, begun)
-            }
+        let (cell, instance, configuration) = (cell.clone(), instance.clone(), configuration.clone());
+        let (mut core, from, begun) = if let Some(kept) = self.checkpoint().await? {
+            let (snapshot, from) = continued(kept, &tail, clock.now());
+            let begun = snapshot.at;
+            (Monitor::restore(cell, instance, configuration, snapshot), from, begun)
+        } else {
             // One that ended before its first checkpoint is where it was by the samples alone.
-            None => {
-                let first = match tail.first_sequence {
-                    0 => None,
-                    first => stream.get(first).await?,
-                };
-                let core = Monitor::new(cell.clone(), instance.clone(), configuration.clone());
-                (core, tail.first_sequence, first.map(|first| first.stored_at))
-            }
+            let first = if tail.first_sequence == 0 { None } else { stream.get(tail.first_sequence).await? };
+            let core = Monitor::new(cell, instance, configuration);
+            (core, tail.first_sequence, first.map(|first| first.stored_at))
         };
         // At one instant, before the first sample: no deadline passes on a part of the ledger, or before its samples.
         let begun = begun.unwrap_or_else(|| clock.now());
         let Wiring { ledger, feed, subjects, .. } = wiring;
         let mut steps = catch_up(&mut core, ledger, feed, subjects, || begun).await?;
-        let mut core = self.read_tail(core, &stream, next, tail.last_sequence, &mut steps).await?;
+        // What came while it was read is read too, each at its time: taken later, from the subscription, it would come
+        // after the deadlines that it has to come before.
+        let (mut from, mut last) = (from, tail.last_sequence);
+        for _ in 0..TAIL_ROUNDS_MAX {
+            core = self.read_tail(core, &stream, from, last, &mut steps).await?;
+            let end = stream.tail().await?.last_sequence;
+            if end <= last {
+                break;
+            }
+            (from, last) = (from.max(last + 1), end);
+        }
         steps.push(core.tick(clock.now()));
         Ok(Restored { core, steps, frames })
+    }
+
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>, RoleError> {
+        let objects = Objects::open(self.services.clone(), &self.names).await?;
+        let Some(bytes) = objects.get(CHECKPOINT).await? else { return Ok(None) };
+        let read = wire::checkpoint::decode(&bytes);
+        Ok(read
+            .inspect_err(|error| tracing::warn!(%error, "the checkpoint cannot be read; windows begin anew"))
+            .ok())
     }
 
     async fn read_tail(
@@ -124,7 +118,7 @@ impl Sampling {
         last: u64,
         steps: &mut Vec<Step>,
     ) -> Result<Monitor, RoleError> {
-        if from > last {
+        if from > last || last == 0 {
             return Ok(core);
         }
         let mut feed = stream.feed(from, None);
@@ -197,6 +191,21 @@ fn decoded(payload: &[u8]) -> Vec<Input> {
     }
 }
 
+/// The state of a checkpoint, and where in the sample stream it goes on.
+fn continued(kept: Checkpoint, tail: &Tail, now: Timestamp) -> (MonitorSnapshot, u64) {
+    let Checkpoint { stream, sequence, mut snapshot } = kept;
+    // A stream in the server's memory is another one after the server was restarted.
+    let same = stream == tail.created;
+    let whole = same && sequence + 1 >= tail.first_sequence && sequence <= tail.last_sequence;
+    if !whole {
+        // What may have been missed is not taken for absence.
+        snapshot.observed_since = Some(now);
+    }
+    let from = if same { tail.first_sequence.max(sequence + 1) } else { tail.first_sequence };
+    tracing::info!(from, to = tail.last_sequence, whole, "restored from a checkpoint");
+    (snapshot, from)
+}
+
 /// Makes the sample stream anew when a connection has come up and it is not there, until it is told to stop: it is kept in
 /// the server's memory, so a server that was restarted has none. What is published before that reaches a monitor that
 /// lives, and no other.
@@ -234,7 +243,7 @@ pub(super) async fn keep_stream(connection: Connection, topology: Topology, stop
 
 /// Keeps the monitor's state.
 pub(super) struct Saving {
-    out: mpsc::Sender<wire::checkpoint::Checkpoint>,
+    out: mpsc::Sender<Checkpoint>,
     place: watch::Receiver<Place>,
     last: Option<Timestamp>,
     /// When the counters were told last.
@@ -266,7 +275,7 @@ impl Saving {
     ) -> Result<Self, RoleError> {
         let stream = Ledger::of_stream(sampling.services.clone(), &sampling.names.samples).await?;
         let objects = Objects::open(sampling.services.clone(), &sampling.names).await?;
-        let (out, mut kept) = mpsc::channel::<wire::checkpoint::Checkpoint>(1);
+        let (out, mut kept) = mpsc::channel::<Checkpoint>(1);
         let (end, place) = watch::channel(Place::end(&stream.tail().await?));
         tasks.spawn(async move {
             let mut every = tokio::time::interval(CHECKPOINT_EVERY / 2);
@@ -307,8 +316,37 @@ impl Saving {
         // Full: the last one is still being kept, and the next one is newer anyway.
         if let Ok(room) = self.out.try_reserve() {
             let Place { stream, sequence } = self.behind;
-            room.send(wire::checkpoint::Checkpoint { stream, sequence, snapshot: core.snapshot() });
+            room.send(Checkpoint { stream, sequence, snapshot: core.snapshot() });
         }
         self.behind = *self.place.borrow();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_goes_on_where_its_stream_does_and_not_in_another_one() {
+        let at = Timestamp::from_millis;
+        let kept = |stream, sequence| Checkpoint {
+            stream: at(stream),
+            sequence,
+            snapshot: MonitorSnapshot { observed_since: Some(at(1)), ..MonitorSnapshot::default() },
+        };
+        let tail = Tail { first_sequence: 10, last_sequence: 20, created: at(5) };
+        for (stream, sequence, from, whole) in [
+            (5, 15, 16, true),
+            (5, 20, 21, true),
+            (5, 9, 10, true),
+            (5, 8, 10, false),
+            (5, 21, 22, false),
+            // The same place in the stream before the server was restarted: not a sample of this one was seen.
+            (4, 15, 10, false),
+        ] {
+            let (snapshot, found) = continued(kept(stream, sequence), &tail, at(99));
+            let since = if whole { at(1) } else { at(99) };
+            assert_eq!((found, snapshot.observed_since), (from, Some(since)), "{sequence} of {stream}");
+        }
     }
 }

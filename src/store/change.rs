@@ -30,6 +30,12 @@ impl Change {
         Self { applied, stored_at, writes: BTreeMap::new(), bytes: 0 }
     }
 
+    /// The same writes for another place in the ledger.
+    #[must_use]
+    pub fn leading_to(self, applied: u64, stored_at: Timestamp) -> Self {
+        Self { applied, stored_at, ..self }
+    }
+
     /// Sets a record; the last word on a key counts.
     pub fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         if value.len() > VALUE_BYTES_MAX {
@@ -41,6 +47,17 @@ impl Change {
     /// Removes a record, present or not; the last word on a key counts.
     pub fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
         self.write(table, key, None)
+    }
+
+    /// What it says of a record: `None` where it says nothing, `Some(None)` where it removes it.
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        // The map is asked by what it owns; changes are looked into rarely.
+        self.writes.get(&(table, key.to_vec())).map(Option::as_deref)
+    }
+
+    /// Bytes of the keys and values it names.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many records it names.
@@ -90,6 +107,18 @@ mod tests {
         assert!(change.is_empty());
         change.put(Table::Plans, &long[1..], &heavy[1..]).unwrap();
         assert_eq!(change.len(), 1);
+    }
+
+    #[test]
+    fn a_change_tells_what_it_says() {
+        let mut change = Change::new(1, AT);
+        change.put(Table::Plans, b"a", b"1").unwrap();
+        change.put(Table::Plans, b"b", b"1").unwrap();
+        change.delete(Table::Plans, b"a").unwrap();
+        change.put(Table::Plans, b"b", b"2").unwrap();
+        let change = change.leading_to(2, AT);
+        let said = [b"a", b"b", b"c"].map(|key| change.get(Table::Plans, key));
+        assert_eq!((change.applied, said), (2, [Some(None), Some(Some(&b"2"[..])), None]));
     }
 
     #[test]

@@ -79,15 +79,17 @@ impl Store {
         if change.applied <= before.applied {
             return Ok(Applied::Before);
         }
-        let (mut writes, undo, header) = self.plan(change, before)?;
-        writes.insert(HEADER_KEY.to_vec(), Some(header.encode()));
-        match self.commit(&writes) {
-            Ok(()) => {
-                self.swapping().header = header;
-                Ok(Applied::Now)
-            }
-            Err(error) => Err(self.fail(change.applied, undo, &error)),
-        }
+        self.store(change, before, (change.applied, change.stored_at))?;
+        Ok(Applied::Now)
+    }
+
+    /// Stores a change whole and leaves the applied sequence where it is: retention, or the first pieces of a record that
+    /// is too large for one change. After a crash the record comes again, so all of its pieces have to bear that.
+    pub fn tend(&self, change: &Change) -> Result<(), StoreError> {
+        let _turn = self.writing()?;
+        let before = self.reading().header.clone();
+        let place = (before.applied, before.stored_at);
+        self.store(change, before, place)
     }
 
     /// The value of a record.
@@ -124,6 +126,13 @@ impl Store {
             compaction_due: disk_bytes > allowed,
             refusing: self.refusal.get().cloned(),
         })
+    }
+
+    /// How full it is: of the rows and of the bytes that it may hold, whichever is nearer to its limit, in thousandths.
+    pub fn fullness(&self) -> u64 {
+        let totals = self.reading().header.totals;
+        let of = |held: u64, max: u64| held.saturating_mul(1_000) / max;
+        of(totals.rows, ROWS_MAX).max(of(totals.bytes, BYTES_MAX))
     }
 
     /// Where it lies.
@@ -167,7 +176,21 @@ impl Store {
         drop(self.refusal.set(reason));
     }
 
-    /// The rows a change writes, what stands there now, and the header that follows.
+    /// Stores a change, after which the store is at this place of the ledger.
+    fn store(&self, change: &Change, before: Header, place: (u64, Timestamp)) -> Result<(), StoreError> {
+        let (mut writes, undo, mut header) = self.plan(change, before)?;
+        (header.applied, header.stored_at) = place;
+        writes.insert(HEADER_KEY.to_vec(), Some(header.encode()));
+        match self.commit(&writes) {
+            Ok(()) => {
+                self.swapping().header = header;
+                Ok(())
+            }
+            Err(error) => Err(self.fail(change.applied, undo, &error)),
+        }
+    }
+
+    /// The rows a change writes, what stands there now, and the header with the totals that follow.
     fn plan(&self, change: &Change, mut header: Header) -> Result<(Writes, Writes, Header), StoreError> {
         let view = self.reading();
         let (mut writes, mut undo) = (Writes::new(), Writes::new());
@@ -193,8 +216,6 @@ impl Store {
         if grows && (rows > ROWS_MAX || bytes > BYTES_MAX) {
             return Err(StoreError::Full { rows, bytes });
         }
-        header.applied = change.applied;
-        header.stored_at = change.stored_at;
         Ok((writes, undo, header))
     }
 
@@ -333,6 +354,22 @@ mod tests {
         assert!(store.scan(Table::Plans, &KeyRange::all(), 9).is_err());
         assert_eq!(store.get(Table::Plans, b"l").unwrap(), Some(b"w".to_vec()));
         assert!(matches!(store.apply(&filled(2, &[])), Err(StoreError::Refusing { .. })));
+    }
+
+    #[test]
+    fn what_is_tended_leaves_the_sequence_and_comes_back_after_a_restart() {
+        let home = Home::new();
+        let store = home.open().store;
+        store.apply(&filled(3, &[(Table::Plans, b"k", b"v"), (Table::Plans, b"old", b"v")])).unwrap();
+        let mut change = filled(99, &[(Table::Plans, b"k", b"w")]);
+        change.delete(Table::Plans, b"old").unwrap();
+        store.tend(&change).unwrap();
+        assert_eq!((store.applied(), store.stats().unwrap().stored_at.as_millis()), (3, 1_000));
+        store.close();
+        let opened = home.open();
+        assert_eq!(opened.found, crate::store::Found::Intact { applied: 3 });
+        assert_eq!(opened.store.get(Table::Plans, b"k").unwrap(), Some(b"w".to_vec()));
+        assert_eq!(opened.store.get(Table::Plans, b"old").unwrap(), None);
     }
 
     #[test]

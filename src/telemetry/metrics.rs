@@ -22,6 +22,10 @@ const IN_DOUBT: &str = "homeostat_attempts_in_doubt_total";
 const VERDICTS: &str = "homeostat_verdicts_total";
 const COMMITS: &str = "homeostat_store_commits_total";
 const REBUILDS: &str = "homeostat_store_rebuilds_total";
+const COMPACTIONS: &str = "homeostat_store_compactions_total";
+const LEFT_OUT: &str = "homeostat_knowledge_left_out_total";
+const DROPPED: &str = "homeostat_knowledge_dropped_total";
+const FULL: &str = "homeostat_knowledge_full_total";
 const SAMPLES: &str = "homeostat_samples_total";
 const FRAMES_LOST: &str = "homeostat_frames_lost_total";
 const FRAMES_REFUSED: &str = "homeostat_frames_refused_total";
@@ -77,6 +81,16 @@ fn describe() {
     describe_counter!(VERDICTS, "Whether plans helped");
     describe_counter!(COMMITS, "Durable changes of the knowledge store");
     describe_counter!(REBUILDS, "Doubtful stores that were moved aside and rebuilt");
+    describe_counter!(COMPACTIONS, "Compactions of the knowledge store by whether they succeeded");
+    describe_counter!(LEFT_OUT, "What the ledger said and the knowledge store could not keep");
+    describe_counter!(
+        DROPPED,
+        "What the knowledge store gave up because it was too many or too old, by kind"
+    );
+    describe_counter!(
+        FULL,
+        "How often the knowledge store was nearly full and gave up the oldest before its time"
+    );
     describe_counter!(SAMPLES, "Samples by what became of them");
     describe_counter!(FRAMES_LOST, "Frames that producers sent and that did not arrive");
     describe_counter!(FRAMES_REFUSED, "Messages of samples that cannot be read");
@@ -198,6 +212,27 @@ pub fn store_committed() {
 /// A doubtful store was moved aside.
 pub fn store_rebuilt() {
     counter!(REBUILDS).increment(1);
+}
+
+/// The disk space that the store does not need was given back, or could not be.
+pub fn store_compacted(succeeded: bool) {
+    let outcome = if succeeded { "succeeded" } else { "failed" };
+    counter!(COMPACTIONS, "outcome" => outcome).increment(1);
+}
+
+/// Something that the ledger says cannot be kept.
+pub fn knowledge_left_out() {
+    counter!(LEFT_OUT).increment(1);
+}
+
+/// Old knowledge was given up.
+pub fn knowledge_dropped(kind: &'static str, count: u64) {
+    counter!(DROPPED, "kind" => kind).increment(count);
+}
+
+/// The store had no room and gave up old knowledge before its time.
+pub fn knowledge_full() {
+    counter!(FULL).increment(1);
 }
 
 /// What the monitor has counted so far.

@@ -6,5 +6,6 @@ mod metrics;
 pub use logs::{LogStyle, init_logs};
 pub use metrics::{
     Rendered, component_duration, connection_counts, cycle_duration, dead_letter, decided, effect_started,
-    frame_refused, init_metrics, monitor_counters, published, scraped, store_committed, store_rebuilt,
+    frame_refused, init_metrics, knowledge_dropped, knowledge_full, knowledge_left_out, monitor_counters,
+    published, scraped, store_committed, store_compacted, store_rebuilt,
 };

@@ -5,11 +5,12 @@ use serde::de::DeserializeOwned;
 
 use super::error::{DecodeError, EncodeError};
 use super::msgpack::{self, Limits};
+use crate::model::FILLED_BYTES_MAX;
 
 /// The server's own limit of a payload.
 pub const MESSAGE_BYTES_MAX: usize = 1_048_576;
 /// A template of a playbook has at most 8 KiB; filled in, and for the output of a program, this is plenty.
-pub const TEXT_BYTES_MAX: usize = 65_536;
+pub const TEXT_BYTES_MAX: usize = FILLED_BYTES_MAX;
 /// Items of one list: the episodes of an incident in a storm.
 const ITEMS_MAX: usize = 16_384;
 /// A plan's command in a batch nests eight deep; the rest is room for later versions.
@@ -65,6 +66,11 @@ impl ContentType {
 
 /// Writes a body as MessagePack, not larger than a message may be.
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    encode_within(value, &MESSAGE_LIMITS)
+}
+
+/// The same for a body with other limits.
+pub(super) fn encode_within<T: Serialize>(value: &T, limits: &Limits) -> Result<Vec<u8>, EncodeError> {
     // Most messages are one entry of some hundred bytes.
     const USUAL_BYTES: usize = 1_024;
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
@@ -73,6 +79,8 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(EncodeError::TooMany { what: "bytes", count: bytes.len(), max: MESSAGE_BYTES_MAX });
     }
+    // What no reader takes must not be written: everybody would skip it, and its writer wait for it for ever.
+    msgpack::check(&bytes, limits).map_err(|error| EncodeError::Refused(error.to_string()))?;
     Ok(bytes)
 }
 
@@ -120,6 +128,24 @@ mod tests {
         assert_eq!(error.to_string(), "not JSON: expected value at line 2 column 3");
         let deep = "[".repeat(100_000);
         assert!(decode::<Vec<u8>>(ContentType::Json, deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_a_reader_would_refuse_is_not_written() {
+        #[derive(Serialize)]
+        struct Step {
+            body: String,
+        }
+        #[derive(Serialize)]
+        struct Plan {
+            steps: Vec<Step>,
+        }
+        let plan = |bytes: usize| Plan { steps: vec![Step { body: "x".repeat(bytes) }] };
+        assert!(encode(&plan(TEXT_BYTES_MAX)).is_ok());
+        let error = encode(&plan(TEXT_BYTES_MAX + 1)).unwrap_err();
+        assert_eq!(error.to_string(), "`steps[0].body`: a text of 65537 bytes, at most 65536 are taken");
+        let error = encode(&vec![0_u8; ITEMS_MAX + 1]).unwrap_err();
+        assert_eq!(error.to_string(), "16385 items, at most 16384 are taken");
     }
 
     #[test]

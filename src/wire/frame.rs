@@ -99,7 +99,7 @@ pub fn encode(frame: &Frame, table: Option<&SeriesTable>) -> Result<Bytes, Encod
         values: &values,
         labels: columns.as_ref().map(TableColumns::shape),
     };
-    body::encode(&shape).map(Bytes::from)
+    body::encode_within(&shape, &TABLE_LIMITS).map(Bytes::from)
 }
 
 fn times_column(rows: &[Row], base: i64) -> Vec<u8> {
@@ -354,12 +354,14 @@ mod tests {
             (FrameShape { series: &many, ..shape() }, "10000 rows, at most 8192 are taken"),
         ];
         for (shape, expected) in cases {
-            let bytes = body::encode(&shape).unwrap();
+            let bytes = body::encode_within(&shape, &TABLE_LIMITS).unwrap();
             assert_eq!(FrameView::new(&bytes).unwrap_err().to_string(), expected);
         }
         let other = SeriesTable::new(vec![Labels::new([("__name__", "up")]).unwrap()]);
         let columns = TableColumns::of(&other).unwrap();
-        let bytes = body::encode(&FrameShape { labels: Some(columns.shape()), ..shape() }).unwrap();
+        let bytes =
+            body::encode_within(&FrameShape { labels: Some(columns.shape()), ..shape() }, &TABLE_LIMITS)
+                .unwrap();
         assert_eq!(
             decode(&bytes).unwrap_err().to_string(),
             "`labels`: not the table that the frame refers to"

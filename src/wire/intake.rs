@@ -21,6 +21,10 @@ use crate::model::{
 
 /// Longest name of an alert: it becomes a label's value.
 const NAME_BYTES_MAX: usize = 256;
+/// What somebody did, in a paragraph: it is kept with its incident, and a document belongs behind a link.
+const SUMMARY_BYTES_MAX: usize = 4_096;
+/// Why automation is halted: shown with every attempt that is not admitted.
+const REASON_BYTES_MAX: usize = 1_024;
 /// The label that holds an alert's name.
 const ALERT_NAME: &str = "alertname";
 
@@ -256,12 +260,15 @@ struct ChangeShape {
 /// Writes a change for the intake.
 pub fn encode_change(change: &ReportedChange) -> Result<Bytes, EncodeError> {
     let ReportedChange { kind, scope, at, summary } = change.clone();
+    bounded("summary", &summary, SUMMARY_BYTES_MAX)
+        .map_err(|error| EncodeError::Refused(error.to_string()))?;
     body::encode(&ChangeShape { kind, scope, at, summary }).map(Bytes::from)
 }
 
 /// Reads a change of the intake.
 pub fn decode_change(content: ContentType, payload: &[u8]) -> Result<ReportedChange, DecodeError> {
     let ChangeShape { kind, scope, at, summary } = decode(content, payload)?;
+    bounded("summary", &summary, SUMMARY_BYTES_MAX)?;
     Ok(ReportedChange { kind, scope, at, summary })
 }
 
@@ -283,6 +290,8 @@ enum Request {
 pub fn encode_control(request: &OperatorRequest) -> Result<Bytes, EncodeError> {
     let shape = match request {
         OperatorRequest::Halt { reason } => {
+            let fits = bounded("reason", reason, REASON_BYTES_MAX);
+            fits.map_err(|error| EncodeError::Refused(error.to_string()))?;
             ControlShape { request: Request::Halt, reason: Some(Arc::clone(reason)) }
         }
         OperatorRequest::Resume => ControlShape { request: Request::Resume, reason: None },
@@ -295,11 +304,22 @@ pub fn decode_control(content: ContentType, payload: &[u8]) -> Result<OperatorRe
     let ControlShape { request, reason } = decode(content, payload)?;
     match (request, reason) {
         (Request::Resume, _) => Ok(OperatorRequest::Resume),
-        (Request::Halt, Some(reason)) if !reason.trim().is_empty() => Ok(OperatorRequest::Halt { reason }),
+        (Request::Halt, Some(reason)) if !reason.trim().is_empty() => {
+            bounded("reason", &reason, REASON_BYTES_MAX)?;
+            Ok(OperatorRequest::Halt { reason })
+        }
         (Request::Halt, _) => {
             Err(DecodeError::malformed("is missing: people will ask why nothing happens").in_field("reason"))
         }
     }
+}
+
+fn bounded(field: &str, text: &str, bytes_max: usize) -> Result<(), DecodeError> {
+    if text.len() > bytes_max {
+        let cause = format_args!("{} bytes, at most {bytes_max} are taken", text.len());
+        return Err(DecodeError::limit(cause).in_field(field));
+    }
+    Ok(())
 }
 
 /// A word we do not know is the sender's mistake here, and said at once: nothing of ours is newer on this side.
@@ -366,6 +386,25 @@ mod tests {
             .unwrap_err()
             .fault();
         assert_eq!(fault, Fault::Malformed);
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_kept_is_refused_with_its_place() {
+        let value = "v".repeat(2_048);
+        let labels: Vec<String> = (0..64).map(|n| format!(r#""l{n}": "{value}""#)).collect();
+        let large = format!(r#"{{"alertname": "A", "labels": {{{}}}}}"#, labels.join(","));
+        let refused = violation(&large).unwrap_err();
+        assert!(refused.starts_with("`labels`: labels of 131254 bytes on one series"), "{refused}");
+        // The name that is added counts as well.
+        let name = "A".repeat(100);
+        let nearly = format!(r#"{{"alertname": "{name}", "labels": {{{}}}}}"#, labels[..3].join(","));
+        assert!(violation(&nearly).is_ok());
+        let change = format!(r#"{{"kind":"deploy","summary":"{}"}}"#, "x".repeat(SUMMARY_BYTES_MAX + 1));
+        let refused = decode_change(ContentType::Json, change.as_bytes()).unwrap_err();
+        assert_eq!(refused.to_string(), "`summary`: 4097 bytes, at most 4096 are taken");
+        let halt = format!(r#"{{"request":"halt","reason":"{}"}}"#, "x".repeat(REASON_BYTES_MAX + 1));
+        let refused = decode_control(ContentType::Json, halt.as_bytes()).unwrap_err();
+        assert_eq!(refused.to_string(), "`reason`: 1025 bytes, at most 1024 are taken");
     }
 
     #[test]

@@ -39,6 +39,11 @@ pub(super) fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8], limits: &Limits
     Ok(value)
 }
 
+/// Whether a reader would take what was written, as far as its limits go.
+pub(super) fn check(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
+    Decoder { bytes, offset: 0, depth: 0, limits }.check()
+}
+
 /// A value, or the start of one.
 enum Token<'de> {
     Nil,
@@ -189,6 +194,29 @@ impl<'de> Decoder<'de, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Passes over one value and holds it against the limits. As deep as they allow.
+    fn check(&mut self) -> Result<(), DecodeError> {
+        match self.token()? {
+            Token::Text(text) => self.checked_text(text).map(drop),
+            Token::List(count) => self.enter(count, |decoder| {
+                (0..count).try_for_each(|index| decoder.check().map_err(|error| error.in_item(index)))
+            }),
+            Token::Map(count) => self.enter(count, |decoder| {
+                (0..count).try_for_each(|_| {
+                    let name = decoder.key()?;
+                    decoder.check().map_err(|error| error.in_field(name))
+                })
+            }),
+            Token::Nil
+            | Token::Bool(_)
+            | Token::Unsigned(_)
+            | Token::Signed(_)
+            | Token::Float(_)
+            | Token::Bytes(_)
+            | Token::Extension => Ok(()),
+        }
     }
 
     fn checked_text(&mut self, text: &'de str) -> Result<&'de str, DecodeError> {

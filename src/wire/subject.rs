@@ -124,9 +124,9 @@ impl Subjects {
         TOPICS.iter().map(|topic| format!("{}{topic}", self.root)).collect()
     }
 
-    /// What the intake's stream captures.
-    pub fn intake_all(&self) -> String {
-        format!("{}intake.>", self.root)
+    /// Where all users halt and resume.
+    pub fn intake_control_all(&self) -> String {
+        format!("{}intake.control.*", self.root)
     }
 
     /// Where violations come in.

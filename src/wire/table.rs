@@ -170,7 +170,7 @@ fn too_many_labels(labels: &Labels) -> EncodeError {
 
 /// The answer to a request for a table.
 pub fn encode(table: &SeriesTable) -> Result<Bytes, EncodeError> {
-    body::encode(&TableColumns::of(table)?.shape()).map(Bytes::from)
+    body::encode_within(&TableColumns::of(table)?.shape(), &TABLE_LIMITS).map(Bytes::from)
 }
 
 /// A table that came alone.

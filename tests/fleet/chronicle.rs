@@ -58,9 +58,11 @@ impl Chronicle {
 /// What the records say, by what they are about.
 #[derive(Debug, Default)]
 pub(crate) struct Story {
-    pub(crate) last_sequence: u64,
-    /// Episodes by the unit that they are about, each with its alert and its newest revision.
-    pub(crate) episodes: BTreeMap<String, BTreeMap<EpisodeId, (String, u32, Phase)>>,
+    /// Messages of violations: what the analyzers are delivered.
+    pub(crate) violation_messages: u64,
+    /// Episodes by the unit that they are about, each with its newest revision. A monitor that missed samples may tell of
+    /// one violation in two episodes; then both are of the same incident.
+    pub(crate) episodes: BTreeMap<String, BTreeMap<EpisodeId, (u32, Phase)>>,
     /// Everything that was said of a unit, for a failure's message.
     said: BTreeMap<String, Vec<String>>,
     /// Every time an episode joined an incident.
@@ -78,7 +80,7 @@ pub(crate) struct Story {
 
 impl Story {
     fn add(&mut self, record: &Record) {
-        self.last_sequence = record.sequence;
+        self.violation_messages += u64::from(matches!(record.topic, Topic::Violations(_)));
         for entry in &record.batch.entries {
             self.add_entry(record, entry);
         }
@@ -99,10 +101,10 @@ impl Story {
                     violation.at,
                 ));
                 let newest = self.episodes.entry(unit).or_default().entry(violation.episode);
-                let revision = (violation.rule.alert.to_string(), violation.rev, violation.phase);
-                let newest = newest.or_insert_with(|| revision.clone());
+                let revision = (violation.rev, violation.phase);
+                let newest = newest.or_insert(revision);
                 // A monitor that begins anew may say again what was said before; older revisions are ignored.
-                if newest.1 < revision.1 {
+                if newest.0 < revision.0 {
                     *newest = revision;
                 }
             }
@@ -136,7 +138,9 @@ impl Story {
             Entry::Report(_)
             | Entry::Incident(_)
             | Entry::Analysis(_)
-            | Entry::Admission(Admission::Halt { .. } | Admission::Resume { .. } | Admission::Charter { .. })
+            | Entry::Admission(
+                Admission::Halt { .. } | Admission::Resume { .. } | Admission::Charter { .. },
+            )
             | Entry::Change(_)
             | Entry::Applied { .. } => {}
         }
@@ -161,6 +165,17 @@ impl Story {
         self.outcomes.values().filter(|results| results.contains(&result)).count()
     }
 
+    /// How the attempts for a unit ended, and their plans.
+    pub(crate) fn attempts_on(
+        &self,
+        unit: &str,
+    ) -> Vec<(Option<&BTreeSet<OutcomeResult>>, Option<&PlanEnd>)> {
+        let of_unit = self.intents.values().filter(|(_, intent)| intent.scope.get("unit") == Some(unit));
+        of_unit
+            .map(|(_, intent)| (self.outcomes.get(&intent.attempt), self.released.get(&intent.plan)))
+            .collect()
+    }
+
     /// The processes of a role that decided something, and how much.
     pub(crate) fn deciders(&self, role: Role) -> BTreeMap<&str, usize> {
         let of_role = self.deciders.iter().filter(|((known, _), _)| *known == role);
@@ -171,7 +186,7 @@ impl Story {
     pub(crate) fn unfinished(&self) -> Vec<String> {
         let mut left = Vec::new();
         for (unit, episodes) in &self.episodes {
-            for (episode, (_, _, phase)) in episodes {
+            for (episode, (_, phase)) in episodes {
                 if *phase != Phase::Resolved {
                     left.push(format!("{episode} of {unit} is {phase}: {:#?}", self.said[unit]));
                 }
@@ -193,11 +208,9 @@ impl Story {
     /// What must hold at any time, whatever happened; the targets' view of the world beside the ledger's.
     pub(crate) fn check(&self, world: &World) {
         for (unit, episodes) in &self.episodes {
-            let alerts: BTreeSet<&str> = episodes.values().map(|(alert, ..)| alert.as_str()).collect();
-            assert_eq!(episodes.len(), alerts.len(), "one violation of {unit} became {episodes:?}");
             let incidents = episodes.keys().filter_map(|episode| self.joined.get(episode)).flatten();
             let incidents: BTreeSet<&IncidentId> = incidents.collect();
-            assert!(incidents.len() <= 1, "the incident of {unit} is split: {:#?}", self.said[unit]);
+            assert!(incidents.len() <= 1, "{unit} broke once: {incidents:?} {:#?}", self.said[unit]);
         }
         for (episode, incidents) in &self.joined {
             assert_eq!(incidents.len(), 1, "{episode} joined more than once: {incidents:?}");
@@ -236,6 +249,14 @@ impl Story {
         }
         for (key, count) in &world.effects {
             assert_eq!(*count, 1, "{key} took effect {count} times");
+        }
+        for (unit, keys) in &world.acted_on {
+            assert_eq!(
+                keys.len(),
+                1,
+                "{unit} broke once and was acted on by {keys:?}: {:#?}",
+                self.said[unit]
+            );
         }
     }
 }

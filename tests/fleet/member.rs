@@ -67,12 +67,22 @@ impl Member {
     pub(crate) async fn ready(&mut self) {
         let what = format!("readiness of the {}", self.role);
         let waiting = async {
-            while !self.page("readyz").await.is_some_and(|(status, _)| status == 200) {
+            while !self.is_ready().await {
                 assert_eq!(self.child.try_wait().unwrap(), None, "{} ended:\n{}", self.role, tail(&self.log));
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         soon(&what, waiting).await;
+    }
+
+    /// Whether it says that it is ready.
+    pub(crate) async fn is_ready(&self) -> bool {
+        self.page("readyz").await.is_some_and(|(status, _)| status == 200)
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// Whether it still runs.

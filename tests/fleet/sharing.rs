@@ -21,6 +21,7 @@ async fn two_of_a_role_share_its_work_and_one_takes_over_when_the_other_is_kille
     let roles =
         ["monitor", "knowledge", "analyzer", "analyzer", "planner", "planner", "executor", "executor"];
     let mut cell = Cell::start(&roles, ATTEMPT_SECONDS).await;
+    let second = cell.member("monitor").await;
     for (name, role, metric, label) in SHARED {
         let both = |story: &crate::chronicle::Story| story.deciders(role).len() == 2;
         cell.chronicle.until(&format!("decisions of both {name}s"), both).await;
@@ -44,6 +45,9 @@ async fn two_of_a_role_share_its_work_and_one_takes_over_when_the_other_is_kille
     let goes_on = |story: &crate::chronicle::Story| story.judged(VerdictKind::Verified) >= more;
     cell.chronicle.until("work after a kill of one of each", goes_on).await;
     let by_hand = cell.settle().await;
+    // Samples are not shared: a second monitor waits for the end of the first one, and not for long.
+    assert!(!second.is_ready().await);
+    assert_eq!(second.ended().await.code(), Some(3));
     let story = cell.chronicle.so_far();
     story.check(&cell.targets.world.borrow());
     for (name, role, ..) in SHARED {

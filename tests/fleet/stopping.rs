@@ -1,5 +1,7 @@
 //! Told to stop, a process finishes what is under way, gives back what it holds, and ends well.
 
+use std::time::Duration;
+
 use homeostat::bus::nats::{Answer, Connection, Leases, ask};
 use homeostat::engine::execute::SHARDS;
 use homeostat::model::OutcomeResult;
@@ -12,6 +14,8 @@ use crate::target::HELD;
 
 /// Long enough to tell a process to stop while its attempt is under way, short enough for what it does before its end.
 const ATTEMPT_SECONDS: u32 = 8;
+/// How often a log is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Effects that show that the loop is at work.
 const EFFECTS_BETWEEN: usize = 4;
 
@@ -44,14 +48,31 @@ async fn told_to_stop_at_work_each_role_ends_well_and_leaves_nothing_in_doubt() 
     story.check(&cell.targets.world.borrow());
     let ended = |result| story.ended(result);
     assert_eq!((ended(OutcomeResult::InDoubt), ended(OutcomeResult::TimedOut), by_hand), (0, 0, 0));
+    let messages = story.violation_messages;
     drop(story);
-    for (stream, consumer) in [
-        (&cell.bed.names.ledger, "analyzer"),
-        (&cell.bed.names.ledger, "planner"),
-        (&cell.bed.names.intake, "monitor-intake"),
-    ] {
-        all_is_settled(&connection, stream, consumer).await;
-    }
+    let names = &cell.bed.names;
+    all_is_settled(&connection, &names.ledger, "planner").await;
+    all_is_settled(&connection, &names.intake, "monitor-intake").await;
+    // What the stopped analyzer had in hand came again, once, and nothing else did.
+    let deliveries = all_is_settled(&connection, &names.ledger, "analyzer").await;
+    println!("{messages} messages of violations, {deliveries} deliveries");
+    assert!(deliveries <= 2 * messages, "{deliveries} deliveries of {messages} messages");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitor_that_waits_for_another_one_can_be_told_to_stop() {
+    let cell = Cell::start(&["monitor"], ATTEMPT_SECONDS).await;
+    let waiting = cell.member("monitor").await;
+    let looking = async {
+        while !waiting.log().contains("held by another process") {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    soon("a second monitor that waits", looking).await;
+    waiting.terminate();
+    let status = waiting.ended().await;
+    assert!(status.success(), "{status}");
+    assert!(cell.of("monitor").next().unwrap().is_ready().await);
 }
 
 /// Its target answers when the executor has been told to stop and has given back its leases.
@@ -84,8 +105,8 @@ fn keys_of(role: &str) -> Vec<String> {
     }
 }
 
-/// Nothing is out, nothing waits, and hardly anything had to be delivered twice.
-async fn all_is_settled(connection: &Connection, stream: &str, consumer: &str) {
+/// Nothing is out and nothing waits; how many deliveries it took.
+async fn all_is_settled(connection: &Connection, stream: &str, consumer: &str) -> u64 {
     let subject = format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}");
     let asking = async {
         loop {
@@ -99,6 +120,5 @@ async fn all_is_settled(connection: &Connection, stream: &str, consumer: &str) {
         }
     };
     let info = soon(&format!("the settlement of all for {consumer}"), asking).await;
-    let delivered = &info["delivered"];
-    println!("{consumer}: {} deliveries", delivered["consumer_seq"]);
+    info["delivered"]["consumer_seq"].as_u64().unwrap()
 }

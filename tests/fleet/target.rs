@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) calls: BTreeMap<Call, u32>,
     /// Effects by key: a target that honours it has at most one.
     pub(crate) effects: BTreeMap<String, u32>,
+    /// Keys by the unit that they were for: another action has another key.
+    pub(crate) acted_on: BTreeMap<String, BTreeSet<String>>,
     /// Keys that came on HTTP.
     pub(crate) on_http: BTreeSet<String>,
     /// Held units that were called for.
@@ -114,7 +116,8 @@ impl World {
         self.units.iter().filter(|(_, ill)| **ill).map(|(unit, _)| unit.clone()).collect()
     }
 
-    fn call(&mut self, key: &str, fence: &str) {
+    fn call(&mut self, unit: &str, key: &str, fence: &str) {
+        self.acted_on.entry(unit.to_owned()).or_default().insert(key.to_owned());
         let call = Call { key: key.to_owned(), fence: fence.parse().unwrap() };
         *self.calls.entry(call).or_default() += 1;
     }
@@ -129,7 +132,7 @@ fn fix(world: &watch::Sender<World>, question: &Question) -> Answer {
     let (key, fence) = (header(KEY_HEADER), header(FENCE_HEADER));
     let unit = question.subject.rsplit('.').next().unwrap().to_owned();
     world.send_modify(|world| {
-        world.call(&key, &fence);
+        world.call(&unit, &key, &fence);
         world.effects.entry(key).or_insert(1);
         world.units.insert(unit, false);
     });
@@ -142,7 +145,7 @@ async fn mend(State(world): State<Arc<watch::Sender<World>>>, Path(unit): Path<S
     let (key, fence) = (header(KEY_HEADER), header(FENCE_HEADER));
     let is_held = unit.starts_with(HELD);
     world.send_modify(|world| {
-        world.call(&key, &fence);
+        world.call(&unit, &key, &fence);
         *world.effects.entry(key.clone()).or_default() += 1;
         world.on_http.insert(key);
         world.units.insert(unit.clone(), false);

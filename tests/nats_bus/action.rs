@@ -39,11 +39,10 @@ async fn a_service_that_says_no_has_answered_and_nothing_is_in_doubt() {
             Arc::new(|| Timestamp::from_millis(1_000)),
             CancellationToken::new(),
         );
-        let programs = BTreeSet::new();
-        let mut outcome =
-            actuator.act(restart(), Circumstances { programs: &programs, traceparent: None }).await.outcome;
+        let (programs, hosts) = (BTreeSet::new(), BTreeSet::new());
+        let under = Circumstances { programs: &programs, hosts: &hosts, traceparent: None };
+        let mut outcome = actuator.act(restart(), under).await.outcome;
         while outcome.output.contains("nobody listens") {
-            let under = Circumstances { programs: &programs, traceparent: None };
             outcome = actuator.act(restart(), under).await.outcome;
         }
         stop.cancel();

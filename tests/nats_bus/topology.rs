@@ -1,7 +1,5 @@
 //! Streams are created or verified, never changed.
 
-use std::time::Duration;
-
 use homeostat::bus::nats::{SampleStorage, Topology, TopologyError, buckets};
 
 use crate::support::Bed;
@@ -19,6 +17,7 @@ async fn streams_are_created_once_and_verified_after_that() {
         [
             "HOMEOSTAT_LEDGER",
             "HOMEOSTAT_INTAKE",
+            "HOMEOSTAT_CONTROL",
             "HOMEOSTAT_SAMPLES",
             "HOMEOSTAT_DLQ",
             "KV_HOMEOSTAT_LEASES",
@@ -36,7 +35,7 @@ async fn a_differing_stream_is_refused_with_the_difference() {
     let connection = bed.connect().await;
     bed.topology.ensure(&connection).await.unwrap();
     let mut other = bed.topology.clone();
-    other.ledger.age = Duration::from_mins(1);
+    other.replicas = Some(3);
     other.cell = "elsewhere".into();
     let error = other.ensure(&connection).await.unwrap_err();
     let TopologyError::Differs { name, differences, .. } = &error else { panic!("{error}") };
@@ -44,7 +43,7 @@ async fn a_differing_stream_is_refused_with_the_difference() {
     let differences: Vec<_> = differences.iter().map(ToString::to_string).collect();
     assert_eq!(
         differences,
-        ["max_age: wanted 60s, found 3600s", r#"metadata.homeostat.cell: wanted "elsewhere", found "test""#]
+        [r#"metadata.homeostat.cell: wanted "elsewhere", found "test""#, "num_replicas: wanted 3, found 1"]
     );
     bed.topology.verify(&connection).await.unwrap();
 
@@ -52,6 +51,30 @@ async fn a_differing_stream_is_refused_with_the_difference() {
     other.buckets = 16;
     let error = other.verify(&connection).await.unwrap_err().to_string();
     assert!(error.contains(r#"metadata.homeostat.buckets: wanted "16", found "8""#), "{error}");
+}
+
+#[tokio::test]
+async fn sizes_are_the_creators_and_what_decisions_rest_on_is_not() {
+    let bed = Bed::start().await;
+    let connection = bed.connect().await;
+    bed.topology.ensure(&connection).await.unwrap();
+    let mut other = Topology::new("homeostat", "test").unwrap();
+    other.sample_storage = SampleStorage::AsyncFile;
+    other.verify(&connection).await.unwrap();
+    assert_eq!(other.ensure(&connection).await.unwrap(), Vec::<String>::new());
+
+    // A bundle that grows too old is a bundle that is lost: that is not a size.
+    let client = async_nats::connect(bed.server.url()).await.unwrap();
+    let stream = format!("OBJ_{}", bed.names.objects);
+    let info = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await.unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
+    let mut config = info["config"].clone();
+    config["max_age"] = 3_600_000_000_000_u64.into();
+    let changed =
+        client.request(format!("$JS.API.STREAM.UPDATE.{stream}"), config.to_string().into()).await.unwrap();
+    assert!(!String::from_utf8_lossy(&changed.payload).contains("error"), "{changed:?}");
+    let error = other.verify(&connection).await.unwrap_err().to_string();
+    assert!(error.contains("max_age: wanted 0ns, found 3600s"), "{error}");
 }
 
 #[tokio::test]
@@ -70,7 +93,7 @@ async fn two_cells_share_a_server_under_different_prefixes_and_not_under_overlap
     bed.topology.ensure(&connection).await.unwrap();
     let mut other = bed.topology.clone();
     other.prefix = "other".into();
-    assert_eq!(other.ensure(&connection).await.unwrap().len(), 6);
+    assert_eq!(other.ensure(&connection).await.unwrap().len(), 7);
 
     let client = async_nats::connect(bed.server.url()).await.unwrap();
     let taken = serde_json::json!({ "name": "ALL", "subjects": ["third.>"], "storage": "memory" });
@@ -101,4 +124,16 @@ fn prefixes_and_buckets_are_checked() {
         assert!(matches!(Topology::new(bad, "cell"), Err(TopologyError::Prefix(_))), "{bad}");
     }
     assert_eq!(Topology::new("team_1-x", "cell").unwrap().names().ledger, "TEAM_1-X_LEDGER");
+}
+
+#[tokio::test]
+async fn a_restarted_server_has_no_sample_stream_until_it_is_made_anew() {
+    let (mut bed, connection) = Bed::ready().await;
+    assert!(!bed.topology.ensure_samples(&connection).await.unwrap());
+    bed.server.restart().await.unwrap();
+    let connection = bed.connect().await;
+    assert!(bed.topology.ensure_samples(&connection).await.unwrap());
+    assert!(!bed.topology.ensure_samples(&connection).await.unwrap());
+    // What is kept in files is still there.
+    assert_eq!(bed.topology.ensure(&connection).await.unwrap(), [] as [String; 0]);
 }

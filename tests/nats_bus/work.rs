@@ -1,13 +1,14 @@
-//! Work that is shared, settled, given back and buried.
+//! Work that is given back and buried, and that goes on when something breaks. What is true of the memory bus too is in
+//! `tests/conformance`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use homeostat::bus::nats::{
-    CAUSE_HEADER, Connection, DELIVERED_HEADER, DeadLetters, Ledger, SEQUENCE_HEADER, SUBJECT_HEADER, Work,
-    WorkError, WorkSpec,
+    CAUSE_HEADER, CUT_HEADER, Connection, DELIVERED_HEADER, DeadLetters, Ledger, Publisher, SEQUENCE_HEADER,
+    SUBJECT_HEADER, Work, WorkError, WorkSpec,
 };
-use homeostat::bus::{Delivery, Settle};
+use homeostat::bus::{Delivery, Outgoing, PublishError, Settle};
 
 use crate::support::{Bed, soon};
 
@@ -38,75 +39,6 @@ async fn take(work: &mut Work, max: usize) -> Vec<Delivery> {
 
 fn text(delivery: &Delivery) -> String {
     String::from_utf8_lossy(&delivery.stored.payload).into_owned()
-}
-
-#[tokio::test]
-async fn only_matching_work_comes_and_what_is_acknowledged_does_not_come_again() {
-    let (bed, connection) = Bed::ready().await;
-    publish(&bed, &connection, "plans", 0..2).await;
-    publish(&bed, &connection, "violations.critical", 2..5).await;
-    let mut work = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
-    let settler = work.settler();
-    let mut seen = Vec::new();
-    while seen.len() < 3 {
-        for delivery in take(&mut work, 2).await {
-            assert_eq!(delivery.delivered, 1);
-            settler.settle(&delivery.token, Settle::Ack).await.unwrap();
-            seen.push((delivery.stored.sequence, text(&delivery)));
-        }
-    }
-    assert_eq!(seen, [(3, "2".to_owned()), (4, "3".to_owned()), (5, "4".to_owned())]);
-    assert!(connection.barrier().await);
-    drop(work);
-    let mut next = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
-    publish(&bed, &connection, "violations.info", 9..10).await;
-    assert_eq!(text(&take(&mut next, 10).await[0]), "9");
-}
-
-#[tokio::test]
-async fn what_is_not_settled_comes_again_and_progress_puts_it_off() {
-    let (bed, connection) = Bed::ready().await;
-    publish(&bed, &connection, "violations.info", 0..2).await;
-    let mut work = Work::open(connection.clone(), spec(&bed, Duration::from_millis(600))).await.unwrap();
-    let settler = work.settler();
-    let mut first = take(&mut work, 10).await;
-    while first.len() < 2 {
-        first.extend(take(&mut work, 10).await);
-    }
-    // The first is reported in progress all the time; the second is forgotten, and comes again after its wait.
-    let mut beat = tokio::time::interval(Duration::from_millis(100));
-    let again = soon("the second one again", async {
-        loop {
-            tokio::select! {
-                _ = beat.tick() => settler.progress(&first[0].token).await.unwrap(),
-                batch = work.next_batch(10) => return batch.unwrap(),
-            }
-        }
-    })
-    .await;
-    let again: Vec<_> = again.iter().map(|delivery| (text(delivery), delivery.delivered)).collect();
-    assert_eq!(again, [("1".to_owned(), 2)]);
-}
-
-#[tokio::test]
-async fn a_nak_brings_it_again_after_its_delay_and_a_term_never() {
-    let (bed, connection) = Bed::ready().await;
-    publish(&bed, &connection, "violations.info", 0..2).await;
-    let mut work = Work::open(connection.clone(), spec(&bed, LONG)).await.unwrap();
-    let settler = work.settler();
-    let mut first = take(&mut work, 10).await;
-    while first.len() < 2 {
-        first.extend(take(&mut work, 10).await);
-    }
-    settler.settle(&first[0].token, Settle::Term("poison\r\n".into())).await.unwrap();
-    let start = tokio::time::Instant::now();
-    settler.settle(&first[1].token, Settle::Nak(Duration::from_millis(300))).await.unwrap();
-    let again = take(&mut work, 10).await;
-    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
-    assert_eq!((text(&again[0]).as_str(), again[0].delivered, again.len()), ("1", 2, 1));
-    settler.settle(&again[0].token, Settle::Nak(Duration::ZERO)).await.unwrap();
-    let again = take(&mut work, 10).await;
-    assert_eq!((text(&again[0]).as_str(), again[0].delivered, again.len()), ("1", 3, 1));
 }
 
 #[tokio::test]
@@ -143,25 +75,6 @@ async fn two_processes_share_the_work_and_one_takes_over_what_the_other_gave_bac
         }
     }
     assert!(seen.values().all(|count| *count == 1), "{seen:?}");
-}
-
-#[tokio::test]
-async fn no_more_is_handed_out_than_may_be_unsettled() {
-    let (bed, connection) = Bed::ready().await;
-    publish(&bed, &connection, "violations.info", 0..10).await;
-    let narrow = WorkSpec { ack_pending_max: 3, ..spec(&bed, LONG) };
-    let mut work = Work::open(connection.clone(), narrow).await.unwrap();
-    let mut open = Vec::new();
-    while open.len() < 3 {
-        open.extend(take(&mut work, 10).await);
-    }
-    assert_eq!(open.len(), 3);
-    // The server has handed out what it may: an answer to a later question shows that nothing else was sent.
-    assert!(connection.barrier().await);
-    let more = tokio::time::timeout(Duration::from_millis(50), work.next_batch(10)).await;
-    assert!(more.is_err(), "{more:?}");
-    work.settler().settle(&open[0].token, Settle::Ack).await.unwrap();
-    assert_eq!(text(&take(&mut work, 10).await[0]), "3");
 }
 
 #[tokio::test]
@@ -236,4 +149,107 @@ async fn poison_is_buried_with_its_cause_once() {
     // Its delivery ended with it: after `ack_wait` it would have come again.
     let more = tokio::time::timeout(Duration::from_millis(1_500), work.next_batch(1)).await;
     assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test]
+async fn poison_as_large_as_the_server_takes_is_buried_too() {
+    let (bed, connection) = Bed::ready().await;
+    let publisher = Publisher::new(connection.clone(), &bed.names.ledger);
+    // Its headers alone are nearly all that the server stores of them.
+    let large = |name: &str, bytes: usize| (name.to_owned(), "x".repeat(bytes));
+    let headers = vec![large("a", 30_000), large("b", 30_000), ("ce-type".to_owned(), "test".to_owned())];
+    let subject = bed.subject("violations.info");
+    let mut bodies = Vec::new();
+    for (id, headers) in [("heavy", vec![]), ("wordy", headers)] {
+        let taken = connection.payload_bytes_max() - 200;
+        let own: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let body = vec![0xff; taken - own];
+        bodies.push(body.len());
+        let subject = subject.clone();
+        let outgoing = Outgoing {
+            subject,
+            headers,
+            payload: body.into(),
+            id: id.into(),
+            expected_last_on_subject: None,
+        };
+        publisher.publish(outgoing).await.unwrap();
+    }
+    let mut work = Work::open(connection.clone(), spec(&bed, Duration::from_secs(1))).await.unwrap();
+    let letters = DeadLetters::new(connection.clone(), &bed.names, work.settler());
+    let mut buried = 0;
+    while buried < 2 {
+        for delivery in take(&mut work, 2).await {
+            letters.bury("analyzer", &delivery, &"cause ".repeat(1_000)).await.unwrap();
+            buried += 1;
+        }
+    }
+    let dlq = Ledger::of_stream(connection, &bed.names.dead_letters).await.unwrap();
+    let heavy = dlq.get(1).await.unwrap().unwrap();
+    assert!(heavy.payload.len() > 1_000_000 && heavy.payload.len() < bodies[0], "{}", heavy.payload.len());
+    assert!(heavy.headers.contains(&(CUT_HEADER.into(), bodies[0].to_string())));
+    // Without the headers that were too long there is room for its body.
+    let wordy = dlq.get(2).await.unwrap().unwrap();
+    assert_eq!(wordy.payload.len(), bodies[1]);
+    let has = |name: &str| wordy.headers.iter().any(|(known, _)| known == name);
+    assert!(has("ce-type") && has(CAUSE_HEADER) && !has("a") && !has(CUT_HEADER));
+    let more = tokio::time::timeout(Duration::from_millis(1_500), work.next_batch(1)).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test]
+async fn a_full_intake_refuses_violations_and_takes_a_halt() {
+    let (bed, connection) = Bed::ready().await;
+    let intake = Publisher::new(connection.clone(), &bed.names.intake);
+    let mut refused = None;
+    for number in 0..20 {
+        let flood = Outgoing {
+            payload: vec![0; 1_000_000].into(),
+            ..bed.outgoing("intake.violations", &number.to_string())
+        };
+        refused = intake.publish(flood).await.err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    assert!(matches!(refused, Some(PublishError::Unavailable(_))), "{refused:?}");
+    let control = Publisher::new(connection.clone(), &bed.names.control);
+    control.publish(bed.outgoing("intake.control.kim", "halt")).await.unwrap();
+    // One user's flood leaves room for the others, and for its own newest request.
+    for number in 0..1_100 {
+        control.publish(bed.outgoing("intake.control.eve", &number.to_string())).await.unwrap();
+    }
+    let stream = Ledger::of_stream(connection.clone(), &bed.names.control).await.unwrap();
+    assert!(stream.last_on(&bed.subject("intake.control.kim")).await.unwrap().is_some());
+    let newest = stream.last_on(&bed.subject("intake.control.eve")).await.unwrap().unwrap();
+    assert_eq!(newest.payload.as_ref(), b"1099");
+    // What nobody takes is not taken in.
+    for subject in ["intake.approvals.kim", "intake.anything"] {
+        let error = intake.publish(bed.outgoing(subject, subject)).await.unwrap_err();
+        assert!(!error.may_be_stored() || matches!(error, PublishError::TimedOut), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn work_of_a_stream_that_was_created_anew_can_be_told_from_what_came_before() {
+    let (bed, connection) = Bed::ready().await;
+    let spec = WorkSpec {
+        stream: bed.names.control.clone(),
+        name: "executor-control".into(),
+        filters: vec![bed.subject("intake.control.*")],
+        ..spec(&bed, LONG)
+    };
+    let control = Publisher::new(connection.clone(), &bed.names.control);
+    let first = async |spec: WorkSpec, id: &str| {
+        control.publish(bed.outgoing("intake.control.kim", id)).await.unwrap();
+        let mut work = Work::open(connection.clone(), spec).await.unwrap();
+        take(&mut work, 1).await.remove(0)
+    };
+    let before = first(spec.clone(), "one").await;
+    let client = async_nats::connect(bed.server.url()).await.unwrap();
+    client.request("$JS.API.STREAM.DELETE.HOMEOSTAT_CONTROL", "".into()).await.unwrap();
+    assert_eq!(bed.topology.ensure(&connection).await.unwrap(), ["HOMEOSTAT_CONTROL"]);
+    let anew = first(spec, "two").await;
+    assert_eq!((before.stored.sequence, anew.stored.sequence), (1, 1));
+    assert!(anew.stream_created > before.stream_created);
 }

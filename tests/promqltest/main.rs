@@ -1,7 +1,8 @@
 //! Prometheus' own PromQL test scripts as the oracle of the evaluator.
 //!
 //! Each script is run; a case whose expression is outside the supported set, or that is about native histograms, is
-//! listed, every other one has to give Prometheus' result. The scripts are read from the development data.
+//! listed, every other one has to give Prometheus' result. They are read where they are there (`tests/data/README.md`); a
+//! script of our own in the same language always.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,6 +11,8 @@
     reason = "a test that cannot go on has failed; the iteration ends with the script"
 )]
 
+#[path = "../support/corpus.rs"]
+mod corpus;
 mod script;
 
 use std::collections::BTreeMap;
@@ -56,16 +59,21 @@ enum Verdict {
 }
 
 #[test]
+fn every_case_of_our_own_script_gives_its_result() {
+    for file in corpus::files(&corpus::own("promqltest"), ".test") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let cases = text.lines().filter(|line| line.starts_with("eval")).count();
+        let tally = run(&text, NameRemoval::Immediate);
+        assert_eq!(tally.failures, Vec::<String>::new());
+        assert_eq!((tally.passed, tally.listed.len()), (cases, 0), "{:?}", tally.listed);
+    }
+}
+
+#[test]
 fn every_supported_case_of_the_official_scripts_gives_prometheus_result() {
-    let folder = data_folder().join("promqltest");
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| {
-        panic!(
-            "the development data is missing: cannot read {} ({error})\n\
-             hint: it is looked for in ../shared/data beside the repository, or in $HOMEOSTAT_DATA",
-            folder.display()
-        )
-    });
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let Some(folder) = corpus::public("promqltest") else { return };
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "no scripts in {}", folder.display());
     let (mut report, mut failures) = (String::new(), Vec::new());
@@ -93,17 +101,6 @@ fn every_supported_case_of_the_official_scripts_gives_prometheus_result() {
     }
     println!("{report}");
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test finds its data by the environment, not by the configuration"
-)]
-fn data_folder() -> PathBuf {
-    match std::env::var_os("HOMEOSTAT_DATA") {
-        Some(folder) => folder.into(),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-    }
 }
 
 struct World {

@@ -7,7 +7,7 @@ use homeostat::model::{
     Timestamp, Topic,
 };
 
-use crate::scenario::{ACTIONS_PER_HOUR_MAX, CONCURRENT_PLANS_MAX, COOLDOWN, Told};
+use crate::stage::{ACTIONS_PER_HOUR_MAX, CONCURRENT_PLANS_MAX, COOLDOWN, Told};
 
 pub(crate) fn check(told: &Told) -> Result<(), String> {
     each_violation_is_in_one_incident(told)?;

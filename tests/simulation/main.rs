@@ -11,22 +11,27 @@
 )]
 
 mod invariants;
+mod oracle;
 mod saboteur;
-mod scenario;
+mod sampled;
+mod scripted;
+mod stage;
 mod storm;
 
 use saboteur::Sabotage;
 
 /// Seeds of one run; the issue of a budget is a few minutes in a debug build on two cores.
 const SEEDS: u64 = 1_000;
+/// Seeds of the worlds with a real monitor: twenty-five seconds.
+const SEEDS_WITH_SAMPLES: u64 = 200;
 /// Seeds within which each deliberate bug has to be found.
-const SEEDS_WITH_SABOTAGE: u64 = 300;
+const SEEDS_WITH_SABOTAGE: u64 = 1_000;
 
 #[test]
 fn no_seed_loses_a_violation_repeats_an_effect_exceeds_a_budget_or_splits_an_incident() {
     let (mut effects, mut kills, mut in_doubt) = (0, 0, 0);
-    for seed in seeds() {
-        let told = scenario::run(seed, Sabotage::None);
+    for seed in seeds(SEEDS) {
+        let told = scripted::run(seed, Sabotage::None);
         if let Err(broken) = invariants::check(&told) {
             panic!("seed {seed}: {broken}\nrun it alone with HOMEOSTAT_SEED={seed}\n{}", told.story());
         }
@@ -37,6 +42,25 @@ fn no_seed_loses_a_violation_repeats_an_effect_exceeds_a_budget_or_splits_an_inc
     // A simulation in which nothing happens proves nothing.
     assert!(effects > 0 && kills > 0, "{effects} effects, {kills} kills, {in_doubt} attempts in doubt");
     println!("{effects} effects, {kills} kills, {in_doubt} attempts in doubt");
+}
+
+#[test]
+fn no_seed_loses_an_episode_that_the_samples_contain_or_tells_it_twice() {
+    let (mut runs, mut effects, mut monitor_kills) = (0, 0, 0);
+    for seed in seeds(SEEDS_WITH_SAMPLES) {
+        let sampled = sampled::run(seed);
+        if let Err(broken) = oracle::check(&sampled).and_then(|()| invariants::check(&sampled.told)) {
+            panic!(
+                "seed {seed}: {broken}\nrun it alone with HOMEOSTAT_SEED={seed}\n{}",
+                sampled.told.story()
+            );
+        }
+        runs += sampled.runs.len();
+        effects += sampled.told.effects.len();
+        monitor_kills += sampled.monitor_kills;
+    }
+    assert!(runs > 0 && effects > 0, "{runs} runs, {effects} effects, {monitor_kills} kills of the monitor");
+    println!("{runs} runs, {effects} effects, {monitor_kills} kills of the monitor");
 }
 
 #[test]
@@ -57,13 +81,13 @@ fn acting_on_a_duplicate_acknowledgement_is_caught() {
 #[test]
 fn a_seed_tells_the_same_story_twice() {
     for seed in 0..20 {
-        assert_eq!(scenario::run(seed, Sabotage::None).story(), scenario::run(seed, Sabotage::None).story());
+        assert_eq!(scripted::run(seed, Sabotage::None).story(), scripted::run(seed, Sabotage::None).story());
     }
 }
 
 fn assert_caught(sabotage: Sabotage) {
     let caught = (0..SEEDS_WITH_SABOTAGE).find_map(|seed| {
-        let told = scenario::run(seed, sabotage);
+        let told = scripted::run(seed, sabotage);
         invariants::check(&told).err().map(|broken| (seed, broken))
     });
     match caught {
@@ -73,9 +97,9 @@ fn assert_caught(sabotage: Sabotage) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test has no configuration to read its environment for it")]
-fn seeds() -> std::ops::Range<u64> {
+fn seeds(all: u64) -> std::ops::Range<u64> {
     match std::env::var("HOMEOSTAT_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => seed..seed + 1,
-        None => 0..SEEDS,
+        None => 0..all,
     }
 }

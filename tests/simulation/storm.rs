@@ -23,7 +23,7 @@ impl Storm {
 impl Weather for Storm {
     fn delay(&mut self, hop: Hop) -> Duration {
         let usual = match hop {
-            Hop::Samples | Hop::Publish | Hop::Answer | Hop::Feed | Hop::Work | Hop::Settle => 2,
+            Hop::Publish | Hop::Answer | Hop::Feed | Hop::Work | Hop::Settle => 2,
             Hop::Effect => 20,
         };
         let worst = if self.random.f64() < 0.05 * self.force { 1_500 } else { usual };

@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod corpus;
+#[path = "../support/corpus.rs"]
+mod data;
 mod fixtures;
 mod golden;
 mod hostile;
+mod schemas;
 mod state;
 
 use std::path::{Path, PathBuf};

@@ -240,6 +240,15 @@ impl Connection {
         self.client.max_payload()
     }
 
+    /// Whether what is sent now goes out now. What is sent while the connection is down waits in its queue, for as long as
+    /// that lasts: right for a record, wrong for an effect.
+    pub(super) fn is_up(&self) -> Result<(), String> {
+        match self.client.connection_state() {
+            State::Connected => Ok(()),
+            State::Pending | State::Disconnected => Err("the connection is down".to_owned()),
+        }
+    }
+
     /// Waits until the server has seen everything that was published or settled on this connection before, or until
     /// the request timeout; `false` then. Dropping a connection without it may lose the last messages.
     pub async fn barrier(&self) -> bool {

@@ -208,6 +208,11 @@ impl Lease {
         &self.key
     }
 
+    /// Who holds it.
+    pub fn holder(&self) -> &str {
+        &self.holder
+    }
+
     /// The fencing token: each holder's is greater than that of the one before.
     pub const fn fence(&self) -> u64 {
         self.fence

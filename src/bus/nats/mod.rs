@@ -26,7 +26,9 @@ mod work;
 
 pub use connect::{ConnectError, Connection, Connections, Purpose};
 pub use context::{ContextError, ContextFiles};
-pub use dead_letter::{CAUSE_HEADER, DELIVERED_HEADER, DeadLetters, SEQUENCE_HEADER, SUBJECT_HEADER};
+pub use dead_letter::{
+    CAUSE_HEADER, CUT_HEADER, DELIVERED_HEADER, DeadLetters, SEQUENCE_HEADER, SUBJECT_HEADER,
+};
 pub use difference::Difference;
 pub use events::{Counts, Events, Link};
 pub use feed::{Feed, FeedError};
@@ -39,5 +41,5 @@ pub use say::say;
 pub use server::{PrivateServer, ServerError, ServerOptions, SyncInterval};
 pub use service::{Answer, AskError, Question, Refusal, ServiceError, ServiceSpec, ask, serve};
 pub use settings::{Auth, Secret, Settings, SettingsError, Tls};
-pub use topology::{Limits, Names, SampleStorage, Topology, TopologyError, buckets};
+pub use topology::{Limits, Names, SampleStorage, Topology, TopologyError, buckets, cell};
 pub use work::{SettleError, Settler, Work, WorkError, WorkSpec};

@@ -8,6 +8,7 @@ use super::service::{Answer, AskError};
 /// Whether anybody listens is not known.
 pub async fn say(connection: &Connection, subject: &str, message: Answer) -> Result<(), AskError> {
     let unavailable = |reason: String| AskError::Unavailable { subject: subject.to_owned(), reason };
+    connection.is_up().map_err(unavailable)?;
     let headers = header_map(&message.headers).map_err(unavailable)?;
     let publishing = connection.client.publish_with_headers(subject.to_owned(), headers, message.payload);
     match tokio::time::timeout(connection.timeout, publishing).await {

@@ -98,7 +98,12 @@ pub enum ServerError {
 impl PrivateServer {
     /// Starts it on a free port and waits until it accepts connections.
     pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
-        let mut server = Self { options, running: None, port: 0 };
+        Self::start_at(options, 0).await
+    }
+
+    /// Starts it on this port, 0 for a free one, and waits until it accepts connections.
+    pub async fn start_at(options: ServerOptions, port: u16) -> Result<Self, ServerError> {
+        let mut server = Self { options, running: None, port };
         server.restart().await?;
         Ok(server)
     }

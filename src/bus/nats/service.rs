@@ -183,7 +183,8 @@ async fn respond(request: ServiceRequest, answering: impl Future<Output = Result
     }
 }
 
-/// Asks, and waits for the answer at most so long.
+/// Asks, and waits for the answer at most so long. A connection that is down is an error at once: what is asked for now
+/// must not be asked for when it is up again.
 pub async fn ask(
     connection: &Connection,
     subject: &str,
@@ -191,6 +192,7 @@ pub async fn ask(
     timeout: Duration,
 ) -> Result<Answer, AskError> {
     let unavailable = |reason: String| AskError::Unavailable { subject: subject.to_owned(), reason };
+    connection.is_up().map_err(unavailable)?;
     let mut request = async_nats::Request::new().payload(question.payload).timeout(Some(timeout));
     if !question.headers.is_empty() {
         request = request.headers(header_map(&question.headers).map_err(unavailable)?);

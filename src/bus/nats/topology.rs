@@ -29,6 +29,10 @@ const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
 const SAMPLES_DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 /// A few checkpoint periods of a monitor.
 const SAMPLES_AGE: Duration = Duration::from_mins(5);
+/// Requests of one user that nobody has obeyed yet. Only the newest of them counts, so the oldest go.
+const CONTROL_REQUESTS_PER_USER_MAX: i64 = 1_024;
+/// Room for full queues of a hundred users.
+const CONTROL_BYTES: i64 = 64 * MIB;
 /// How long the end of a lease stays readable.
 const LEASE_MARKER_AGE: Duration = Duration::from_hours(1);
 /// A lease is a name; more is a mistake.
@@ -39,19 +43,15 @@ const PREFIX_BYTES_MAX: usize = 32;
 /// JetStream's numbers for "not enough storage", "not enough memory", "account limit" and "insufficient resources".
 const NO_ROOM: [u64; 4] = [10_047, 10_028, 10_002, 10_023];
 
-/// What is compared; description, placement and compression are the operator's to choose.
-const FIELDS: [&str; 24] = [
+/// What is verified: what decisions rest on. Description, placement and compression are the operator's to choose, and how
+/// much and how long a stream keeps is its creator's (see [`SIZES`]).
+const FIELDS: [&str; 19] = [
     "subjects",
     "retention",
     "discard",
     "storage",
     "persist_mode",
-    "num_replicas",
-    "max_age",
-    "max_bytes",
-    "max_msgs",
     "max_msgs_per_subject",
-    "max_msg_size",
     "duplicate_window",
     "allow_direct",
     "allow_rollup_hdrs",
@@ -66,6 +66,8 @@ const FIELDS: [&str; 24] = [
     "subject_transform",
     "metadata",
 ];
+/// What may differ from what we would have created: it is told, at debug.
+const SIZES: [&str; 5] = ["num_replicas", "max_age", "max_bytes", "max_msgs", "max_msg_size"];
 
 /// How much a stream keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +96,9 @@ pub struct Topology {
     pub prefix: String,
     /// The id of the cell: in all ids, and in the streams' metadata.
     pub cell: String,
-    /// Copies of each stream: 1, 3 or 5.
-    pub replicas: usize,
+    /// Copies of each stream: 1, 3 or 5. Verified where it is given; where not, a stream is created with one copy, and one
+    /// that is there may have any number.
+    pub replicas: Option<usize>,
     /// Decisions.
     pub ledger: Limits,
     /// What others send us, until it is recorded.
@@ -119,6 +122,8 @@ pub struct Names {
     pub ledger: String,
     /// The stream of what others send us.
     pub intake: String,
+    /// The stream of what operators ask for.
+    pub control: String,
     /// The stream of frames.
     pub samples: String,
     /// The stream of what could not be processed.
@@ -215,7 +220,7 @@ impl Topology {
         Ok(Self {
             prefix: prefix.to_owned(),
             cell: cell.to_owned(),
-            replicas: 1,
+            replicas: None,
             ledger: Limits { age: 30 * DAY, bytes: 10 * GIB },
             intake: Limits { age: 7 * DAY, bytes: GIB },
             samples: Limits { age: SAMPLES_AGE, bytes: 512 * MIB },
@@ -235,7 +240,7 @@ impl Topology {
     pub async fn ensure(&self, connection: &Connection) -> Result<Vec<String>, TopologyError> {
         let mut created = Vec::new();
         for wanted in self.streams()? {
-            if ensure(connection, &wanted).await? {
+            if self.ensure_stream(connection, &wanted).await? {
                 created.push(wanted.name);
             }
         }
@@ -247,14 +252,58 @@ impl Topology {
     pub async fn ensure_samples(&self, connection: &Connection) -> Result<bool, TopologyError> {
         let subjects = Subjects::new(&self.prefix);
         let subjects = subjects.map_err(|_| TopologyError::Prefix(self.prefix.clone()))?;
-        ensure(connection, &self.samples(&subjects)).await
+        self.ensure_stream(connection, &self.samples(&subjects)).await
     }
 
     /// Verifies only: for users who may not create streams.
     pub async fn verify(&self, connection: &Connection) -> Result<(), TopologyError> {
         for wanted in self.streams()? {
             let found = stream_info(connection, &wanted.name).await?;
-            verify(&wanted, &found.ok_or(TopologyError::Missing(wanted.name.clone()))?)?;
+            self.verify_stream(&wanted, &found.ok_or(TopologyError::Missing(wanted.name.clone()))?)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it was missing and was created.
+    async fn ensure_stream(&self, connection: &Connection, wanted: &Config) -> Result<bool, TopologyError> {
+        if let Some(found) = stream_info(connection, &wanted.name).await? {
+            return self.verify_stream(wanted, &found).map(|()| false);
+        }
+        match create(connection, wanted).await? {
+            Created::Now => Ok(true),
+            Created::BySomebodyElse(found) => self.verify_stream(wanted, &found).map(|()| false),
+        }
+    }
+
+    /// Whether a stream that is there is one that can be worked with. Its sizes are its creator's, but for the number of
+    /// copies where that was asked for, and for an age where what is kept must never grow too old.
+    fn verify_stream(&self, wanted: &Config, found: &Info) -> Result<(), TopologyError> {
+        let needed = found.config.metadata.get("homeostat.min_reader");
+        if let Some(needed) = needed
+            && !needed.parse::<u32>().is_ok_and(|needed| needed <= READER)
+        {
+            return Err(TopologyError::TooNew { name: wanted.name.clone(), needed: needed.clone() });
+        }
+        let mut fields = FIELDS.to_vec();
+        fields.extend(self.replicas.is_some().then_some("num_replicas"));
+        fields.extend(wanted.max_age.is_zero().then_some("max_age"));
+        // Frames are not decisions: memory or files, whoever created the stream has chosen.
+        if wanted.name == self.names().samples {
+            fields.retain(|field| !matches!(*field, "storage" | "persist_mode"));
+        }
+        let mut wanted_for = wanted.clone();
+        // An older minimum is as good as ours: it was checked above.
+        if needed.is_some() {
+            wanted_for.metadata.remove("homeostat.min_reader");
+        }
+        let (wanted_for, there) = (json!(wanted_for), json!(found.config));
+        let differing = differences(&wanted_for, &there, &fields);
+        if !differing.is_empty() {
+            let name = wanted.name.clone();
+            return Err(TopologyError::Differs { what: "the stream", name, differences: differing });
+        }
+        for difference in differences(&wanted_for, &there, &SIZES) {
+            tracing::debug!(stream = %wanted.name, %difference, "as its creator wanted it");
         }
         Ok(())
     }
@@ -268,6 +317,7 @@ impl Topology {
         Ok(vec![
             self.ledger(&subjects),
             self.intake(&subjects),
+            self.control(&subjects),
             self.samples(&subjects),
             self.dead_letters(&subjects),
             self.leases(),
@@ -282,7 +332,7 @@ impl Topology {
             retention: RetentionPolicy::Limits,
             discard: DiscardPolicy::Old,
             storage: StorageType::File,
-            num_replicas: self.replicas,
+            num_replicas: self.replicas.unwrap_or(1),
             max_age: limits.age,
             max_bytes: limits.bytes,
             max_messages: -1,
@@ -305,11 +355,26 @@ impl Topology {
     }
 
     /// A message is gone when it is recorded, and acknowledgements of such a stream survive a crash of the server. A
-    /// full one refuses what is new, instead of losing what was accepted.
+    /// full one refuses what is new, instead of losing what was accepted. Nothing comes in that nobody takes: it would
+    /// stay, and fill the stream for all others.
     fn intake(&self, subjects: &Subjects) -> Config {
         let names = self.names();
-        let base = self.base(names.intake, vec![subjects.intake_all()], self.intake);
+        let taken = vec![subjects.intake_violations(), subjects.intake_changes()];
+        let base = self.base(names.intake, taken, self.intake);
         Config { retention: RetentionPolicy::WorkQueue, discard: DiscardPolicy::New, ..base }
+    }
+
+    /// A stream of its own: whatever floods the intake, a halt is taken. Each user has a queue of its own for the same
+    /// reason, and a full one loses its oldest request, which a newer one has overruled.
+    fn control(&self, subjects: &Subjects) -> Config {
+        let names = self.names();
+        let limits = Limits { age: self.intake.age, bytes: CONTROL_BYTES };
+        let base = self.base(names.control, vec![subjects.intake_control_all()], limits);
+        Config {
+            retention: RetentionPolicy::WorkQueue,
+            max_messages_per_subject: CONTROL_REQUESTS_PER_USER_MAX,
+            ..base
+        }
     }
 
     fn samples(&self, subjects: &Subjects) -> Config {
@@ -368,6 +433,7 @@ impl Names {
         Self {
             ledger: format!("{upper}_LEDGER"),
             intake: format!("{upper}_INTAKE"),
+            control: format!("{upper}_CONTROL"),
             samples: format!("{upper}_SAMPLES"),
             dead_letters: format!("{upper}_DLQ"),
             leases: format!("{upper}_LEASES"),
@@ -388,6 +454,16 @@ pub async fn buckets(connection: &Connection, names: &Names) -> Result<u16, Topo
     })
 }
 
+/// The id of the cell whose streams these are.
+pub async fn cell(connection: &Connection, names: &Names) -> Result<String, TopologyError> {
+    let missing = || TopologyError::Missing(names.ledger.clone());
+    let info = stream_info(connection, &names.ledger).await?.ok_or_else(missing)?;
+    info.config.metadata.get("homeostat.cell").cloned().ok_or_else(|| TopologyError::Failed {
+        name: names.ledger.clone(),
+        reason: "its metadata does not tell the cell".into(),
+    })
+}
+
 async fn stream_info(connection: &Connection, name: &str) -> Result<Option<Info>, TopologyError> {
     match connection.api(format!("STREAM.INFO.{name}"), &json!({})).await {
         Ok(info) => Ok(Some(info)),
@@ -396,16 +472,13 @@ async fn stream_info(connection: &Connection, name: &str) -> Result<Option<Info>
     }
 }
 
-/// Whether it was missing and was created.
-async fn ensure(connection: &Connection, wanted: &Config) -> Result<bool, TopologyError> {
-    match stream_info(connection, &wanted.name).await? {
-        Some(found) => verify(wanted, &found).map(|()| false),
-        None => create(connection, wanted).await,
-    }
+/// What came of creating a stream that was not there.
+enum Created {
+    Now,
+    BySomebodyElse(Box<Info>),
 }
 
-/// `false` where somebody else created the same at the same time.
-async fn create(connection: &Connection, wanted: &Config) -> Result<bool, TopologyError> {
+async fn create(connection: &Connection, wanted: &Config) -> Result<Created, TopologyError> {
     let name = &wanted.name;
     for subject in &wanted.subjects {
         if let Some(owner) = owner_of(connection, subject).await?
@@ -416,10 +489,11 @@ async fn create(connection: &Connection, wanted: &Config) -> Result<bool, Topolo
         }
     }
     match connection.api::<Info>(format!("STREAM.CREATE.{name}"), &json!(wanted)).await {
-        Ok(_) => Ok(true),
+        Ok(_) => Ok(Created::Now),
         Err(error) if error.is(STREAM_NAME_EXIST) => {
             let found = stream_info(connection, name).await?;
-            verify(wanted, &found.ok_or_else(|| TopologyError::Missing(name.clone()))?).map(|()| false)
+            let found = found.ok_or_else(|| TopologyError::Missing(name.clone()))?;
+            Ok(Created::BySomebodyElse(Box::new(found)))
         }
         Err(error) if NO_ROOM.iter().any(|code| error.is(*code)) => {
             Err(TopologyError::NoRoom { name: name.clone(), reason: error.to_string() })
@@ -435,25 +509,6 @@ async fn owner_of(connection: &Connection, subject: &str) -> Result<Option<Strin
         .await
         .map_err(|error| failed(subject, &error))?;
     Ok(answer["streams"][0].as_str().map(str::to_owned))
-}
-
-fn verify(wanted: &Config, found: &Info) -> Result<(), TopologyError> {
-    let needed = found.config.metadata.get("homeostat.min_reader");
-    if let Some(needed) = needed
-        && !needed.parse::<u32>().is_ok_and(|needed| needed <= READER)
-    {
-        return Err(TopologyError::TooNew { name: wanted.name.clone(), needed: needed.clone() });
-    }
-    let mut wanted_for = wanted.clone();
-    // An older minimum is as good as ours: it was checked above.
-    if needed.is_some() {
-        wanted_for.metadata.remove("homeostat.min_reader");
-    }
-    let differences = differences(&json!(wanted_for), &json!(found.config), &FIELDS);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(TopologyError::Differs { what: "the stream", name: wanted.name.clone(), differences })
 }
 
 fn failed(name: &str, error: &ApiError) -> TopologyError {

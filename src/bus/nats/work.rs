@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, Config, DeliverPolicy, Info, ReplayPolicy};
 use async_nats::jetstream::message::Message as JetStreamMessage;
+use async_nats::jetstream::stream::Info as StreamInfo;
 use async_nats::{Client, Message};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -18,6 +19,7 @@ use super::convert::{headers, timestamp};
 use super::difference::{Difference, differences, lines};
 use super::pull::{Pulled, Puller};
 use crate::bus::{Delivery, Settle, Stored, Token};
+use crate::model::Timestamp;
 
 /// A reason goes into an advisory; more than a line of it helps nobody.
 const REASON_BYTES_MAX: usize = 256;
@@ -60,6 +62,7 @@ pub struct Work {
     connection: Connection,
     spec: WorkSpec,
     puller: Puller,
+    stream_created: Timestamp,
 }
 
 /// Settles what [`Work`] took. Cheap to clone.
@@ -116,9 +119,15 @@ impl Work {
     /// Makes the consumer, or verifies the one that is there.
     pub async fn open(connection: Connection, spec: WorkSpec) -> Result<Self, WorkError> {
         ensure(&connection, &spec).await?;
+        // After the consumer: a stream that is created anew from here on takes the consumer with it.
+        let stream: StreamInfo = connection
+            .api(format!("STREAM.INFO.{}", spec.stream), &json!({}))
+            .await
+            .map_err(|error| work_error(&spec, error))?;
+        let stream_created = timestamp(stream.created);
         let puller = Puller::new(&connection, &spec.stream, &spec.name, spec.batch.max(1)).await;
         let puller = puller.map_err(|_| WorkError::Closed)?;
-        Ok(Self { connection, spec, puller })
+        Ok(Self { connection, spec, puller, stream_created })
     }
 
     /// Waits for deliveries and takes all that are here, at most `max`. After a lost connection or a restart of the
@@ -178,6 +187,7 @@ impl Work {
         let message = message.message;
         Some(Delivery {
             token: Token::new(message.reply?.into_string()),
+            stream_created: self.stream_created,
             delivered,
             stored: Stored {
                 subject: message.subject.into_string(),

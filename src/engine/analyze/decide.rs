@@ -1,7 +1,8 @@
 //! What belongs together: a pure function of the fold.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::causes;
 use super::patterns::{self, Background};
@@ -29,19 +30,22 @@ pub struct Decided {
 pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) -> Decided {
     let mut decided = Decided { entries: Vec::new(), complete: true };
     let mut bytes = 0;
-    let mut by_scope: BTreeMap<Labels, Vec<&Episode>> = BTreeMap::new();
+    // Looked up, never iterated. Of a storm a part is decided at a time, so most groups are only counted here.
+    let mut places: FxHashMap<Scope<'_>, usize> = FxHashMap::default();
+    let mut groups: Vec<(Scope<'_>, Vec<&Episode>)> = Vec::new();
     for episode in fold.episodes.unassigned() {
-        by_scope
-            .entry(scope_of(&episode.violation.labels, &configuration.scope_labels))
-            .or_default()
-            .push(episode);
+        let scope = scope_of(&episode.violation.labels, &configuration.scope_labels);
+        let place = *places.entry(scope).or_insert_with(|| {
+            groups.push((scope, Vec::new()));
+            groups.len() - 1
+        });
+        groups[place].1.push(episode);
     }
     // By the first episode: the label set's order would let a storm starve the same scope every time.
-    let mut groups: Vec<(Labels, Vec<&Episode>)> = by_scope.into_iter().collect();
     groups.sort_by_key(|(_, episodes)| episodes.first().map(|first| first.order()));
 
     let mut background = None;
-    for (scope, mut joining) in groups {
+    for ((label, _), mut joining) in groups {
         if decided.entries.len() + 2 > entries_max {
             decided.complete = false;
             return decided;
@@ -50,6 +54,9 @@ pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) ->
             joining.truncate(JOINED_PER_REVISION_MAX);
             decided.complete = false;
         }
+        let scope = joining
+            .first()
+            .map_or_else(Labels::empty, |first| first.violation.labels.filter(|name| name == label));
         let known = fold.incidents.open_in(&scope);
         let incident = Arc::new(next_revision(known, scope, &joining));
         let episodes = episodes_of(fold, known, &joining);
@@ -73,11 +80,13 @@ pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) ->
     decided
 }
 
+/// The name of a scope's label, and its value where there is one.
+type Scope<'a> = (&'a str, Option<&'a str>);
+
 /// The first scope label that the violation has; without one, its alert is its scope.
-fn scope_of(labels: &Labels, scope_labels: &[Arc<str>]) -> Labels {
-    let found = scope_labels.iter().find(|name| labels.get(name).is_some());
-    let name = found.map_or("alertname", AsRef::as_ref);
-    labels.filter(|label| label == name)
+fn scope_of<'a>(labels: &'a Labels, scope_labels: &'a [Arc<str>]) -> Scope<'a> {
+    let found = scope_labels.iter().find_map(|name| Some((name.as_ref(), Some(labels.get(name)?))));
+    found.unwrap_or_else(|| ("alertname", labels.get("alertname")))
 }
 
 fn next_revision(known: Option<&IncidentState>, scope: Labels, joining: &[&Episode]) -> Incident {

@@ -17,12 +17,14 @@ use super::outbox::{Answer, Decision, Outbox};
 use super::{Configuration, Core, Delivery, Done, Input, Published, Step, Ticket, Token, Work};
 use crate::engine::fold::Fold;
 use crate::model::{
-    Batch, ENTRIES_PER_BATCH_MAX, Entry, Incident, IncidentId, Reason, Record, Report, ReportId, Role, Shard,
-    Timestamp, Topic,
+    Batch, ENTRIES_PER_BATCH_MAX, Entry, Incident, IncidentId, IncidentPhase, Reason, Record, Report,
+    ReportId, Role, Shard, Timestamp, Topic,
 };
 
 /// The least that a decision can be cut to: an incident and its analysis.
 const ENTRIES_LEAST: usize = 2;
+/// Copies of incidents in one message: of 8 KiB at most each, so that a message stays below half of what the server takes.
+const COPIES_PER_MESSAGE_MAX: usize = 64;
 
 /// A delivery that is to be decided on.
 #[derive(Clone, Debug)]
@@ -209,10 +211,18 @@ impl Analyzer {
         holds: &[Token],
     ) {
         let basis = self.fold.basis(self.configuration.generation);
+        let mut by_phase: BTreeMap<IncidentPhase, Vec<Entry>> = BTreeMap::new();
         for incident in incidents {
-            let topic = Topic::Incidents(incident.phase);
-            let entries = vec![Entry::Incident(incident)];
-            self.outbox.publish(step, Decision { now, topic, entries, basis, expected_last: None, holds });
+            by_phase.entry(incident.phase).or_default().push(Entry::Incident(incident));
+        }
+        for (phase, mut entries) in by_phase {
+            let topic = Topic::Incidents(phase);
+            while !entries.is_empty() {
+                let rest = entries.split_off(entries.len().min(COPIES_PER_MESSAGE_MAX));
+                let decision = Decision { now, topic, entries, basis, expected_last: None, holds };
+                self.outbox.publish(step, decision);
+                entries = rest;
+            }
         }
     }
 }

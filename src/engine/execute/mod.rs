@@ -90,7 +90,7 @@ impl Executor {
     }
 
     fn advance(&mut self, now: Timestamp, step: &mut Step) {
-        self.forget_what_was_heard();
+        let ledger_now = self.ledger_time.at_least(now);
         let mut first = self.say_again(now);
         let mut wanted = Vec::new();
         let mut said = Vec::new();
@@ -99,15 +99,21 @@ impl Executor {
             if now >= owned.lease.until {
                 continue;
             }
-            let viewer = Viewer { executor: self.outbox.instance(), owner_since: owned.since };
-            match saga::next(&self.fold, plan, viewer, now) {
-                Next::Wait(until) => until.into_iter().for_each(|until| step.wake_no_later_than(until)),
+            let owned_for = now.saturating_since(owned.since);
+            let viewer = Viewer { executor: self.outbox.instance(), owned_for };
+            // A plan's times are the ledger's.
+            match saga::next(&self.fold, plan, viewer, ledger_now) {
+                Next::Wait(until) => {
+                    let own = |until: Timestamp| now + until.saturating_since(ledger_now);
+                    until.map(own).into_iter().for_each(|until| step.wake_no_later_than(until));
+                }
                 Next::Attempt { action, number, undo } => {
                     wanted.push(admit::wanted(plan, action, number, undo, owned.lease));
                 }
+                Next::TellShadow if self.said.contains(&Said::Report(plan.plan.id, Reason::Shadow)) => {}
                 Next::TellShadow => said.push(tell_shadow(plan, now)),
-                Next::InDoubt(attempt) => said.extend(in_doubt(plan, attempt, now)),
-                Next::Unverified { effect_ended } => said.push(unverified(plan, effect_ended, now)),
+                Next::InDoubt(attempt) => said.extend(in_doubt(plan, attempt, ledger_now)),
+                Next::Unverified { effect_ended } => said.push(unverified(plan, effect_ended, ledger_now)),
                 Next::Release(end, reason) => {
                     let reason = reason.filter(|reason| !plan.reported.contains(reason));
                     said.extend(reason.map(|reason| tell_end(plan, end, reason, now)));
@@ -116,12 +122,11 @@ impl Executor {
                 }
             }
         }
-        for (key, topic, entry) in said {
-            self.say(now, step, key, topic, entry);
-        }
+        self.say(now, step, said);
         let leases = self.leases_until();
         let (admitting, outbox, view) = self.at_the_gate(now, &leases);
         let refused = admitting.advance(view, step, outbox, first, wanted);
+        let mut said = Vec::new();
         for (plan, refusal) in refused {
             if let Some(until) = refusal.until.filter(|until| *until > now) {
                 step.wake_no_later_than(until);
@@ -129,10 +134,10 @@ impl Executor {
             if let Some(plan) = self.fold.plans.get(plan)
                 && !plan.reported.contains(&refusal.reason)
             {
-                let (key, topic, entry) = report(plan, refusal.reason, refusal.text, now);
-                self.say(now, step, key, topic, entry);
+                said.push(report(plan, refusal.reason, refusal.text, now));
             }
         }
+        self.say(now, step, said);
     }
 
     /// What stands and would grow too old for the ledger; whoever owns the first shard says it.
@@ -150,16 +155,33 @@ impl Executor {
         again
     }
 
-    /// Says something once; whether it was heard is seen in the fold.
-    fn say(&mut self, now: Timestamp, step: &mut Step, key: Said, topic: Topic, entry: Entry) {
-        if !is_heard(&self.fold, key) && self.said.insert(key) {
-            self.publish(now, step, topic, entry, &[]);
+    /// Says each thing once; whether it was heard is seen in the fold. What is said on one topic goes together.
+    fn say(&mut self, now: Timestamp, step: &mut Step, said: impl IntoIterator<Item = Saying>) {
+        let mut by_topic: Vec<(Topic, Vec<Entry>)> = Vec::new();
+        for (key, topic, entry) in said {
+            if is_heard(&self.fold, key) || !self.said.insert(key) {
+                continue;
+            }
+            match by_topic.iter_mut().find(|(known, _)| *known == topic) {
+                Some((_, entries)) => entries.push(entry),
+                None => by_topic.push((topic, vec![entry])),
+            }
+        }
+        for (topic, entries) in by_topic {
+            self.publish(now, step, topic, entries, &[]);
         }
     }
 
-    fn publish(&mut self, now: Timestamp, step: &mut Step, topic: Topic, entry: Entry, holds: &[Token]) {
+    fn publish(
+        &mut self,
+        now: Timestamp,
+        step: &mut Step,
+        topic: Topic,
+        entries: Vec<Entry>,
+        holds: &[Token],
+    ) {
         let basis = self.fold.basis(self.configuration.generation);
-        let decision = Decision { now, topic, entries: vec![entry], basis, expected_last: None, holds };
+        let decision = Decision { now, topic, entries, basis, expected_last: None, holds };
         self.outbox.publish(step, decision);
     }
 
@@ -199,14 +221,14 @@ impl Executor {
             OperatorRequest::Halt { reason } => Admission::Halt { request: sequence, by, reason },
             OperatorRequest::Resume => Admission::Resume { request: sequence, by },
         };
-        self.publish(now, step, Topic::Admission, Entry::Admission(admission), &[token]);
+        self.publish(now, step, Topic::Admission, vec![Entry::Admission(admission)], &[token]);
     }
 
     fn acted(&mut self, now: Timestamp, step: &mut Step, acted: Acted) {
         let topic = Topic::Outcomes(acted.outcome.result);
         self.said.insert(Said::Outcome(acted.attempt));
         // The fold may not even show the intent yet.
-        self.publish(now, step, topic, Entry::Outcome(Arc::new(acted.outcome)), &[]);
+        self.publish(now, step, topic, vec![Entry::Outcome(Arc::new(acted.outcome))], &[]);
     }
 
     fn take_leases(&mut self, now: Timestamp, leases: &[Lease]) {
@@ -229,6 +251,7 @@ impl Core for Executor {
                     self.ledger_time.heard(now, record.stored_at);
                     self.fold.apply(record);
                 }
+                self.forget_what_was_heard();
             }
             Input::Work(deliveries) => self.take(now, &mut step, deliveries),
             Input::Published { ticket, result } if self.admitting.is_waiting_for(ticket) => {
@@ -237,7 +260,10 @@ impl Core for Executor {
                 admitting.published(view, &mut step, outbox, (ticket, result));
             }
             Input::Published { ticket, result } => {
+                // What was only said changes no plan before the fold shows it.
                 self.outbox.published_and_acked(now, &mut step, ticket, result);
+                self.outbox.tick(now, &mut step);
+                return step;
             }
             Input::ReadBack { ticket, found } => {
                 let leases = self.leases_until();

@@ -37,11 +37,11 @@ pub(super) enum Next<'a> {
 pub(super) struct Viewer<'a> {
     /// This process's name, fresh with each start.
     pub(super) executor: &'a str,
-    /// Since when it holds the lease on the plan's shard.
-    pub(super) owner_since: Timestamp,
+    /// For how long it has held the lease on the plan's shard.
+    pub(super) owned_for: Duration,
 }
 
-/// What comes next for `plan`, seen by the owner of its shard.
+/// What comes next for `plan`, seen by the owner of its shard; the ledger's time is not before `now`.
 pub(super) fn next<'a>(fold: &Fold, plan: &'a PlanState, viewer: Viewer<'_>, now: Timestamp) -> Next<'a> {
     if plan.plan.mode == Mode::Shadow {
         return if plan.reported.contains(&Reason::Shadow) { Next::Wait(None) } else { Next::TellShadow };
@@ -162,9 +162,10 @@ fn unfinished<'a>(attempt: &'a Attempt, viewer: Viewer<'_>, now: Timestamp) -> N
     if attempt.intent.executor.as_ref() == viewer.executor {
         return Next::Wait(None);
     }
-    let latest_start = attempt.stored_at.max(viewer.owner_since);
-    let deadline = latest_start + attempt.intent.timeout + CLOCK_GRACE;
-    if now < deadline { Next::Wait(Some(deadline)) } else { Next::InDoubt(attempt) }
+    let longest = attempt.intent.timeout + CLOCK_GRACE;
+    let left =
+        (attempt.stored_at + longest).saturating_since(now).max(longest.saturating_sub(viewer.owned_for));
+    if left.is_zero() { Next::InDoubt(attempt) } else { Next::Wait(Some(now + left)) }
 }
 
 /// The id of a try at an action.

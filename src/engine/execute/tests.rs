@@ -343,3 +343,35 @@ fn a_report_that_was_heard_is_not_said_again_while_its_outcome_is_on_the_way() {
     let said = bench.published.iter().filter(|emit| matches!(emit.topic, Topic::Reports(_))).count();
     assert_eq!(said, 0);
 }
+
+#[test]
+fn a_clock_that_is_hours_fast_waits_for_verdicts_and_for_the_attempts_of_others() {
+    for fast in [Duration::ZERO, HOUR * 48] {
+        let mut bench = bench(configuration());
+        bench.fast = fast;
+        fall_ill(&mut bench, "a");
+        end_attempts(&mut bench, OutcomeResult::Succeeded);
+        bench.pass(Duration::from_mins(1));
+        let verdicts =
+            |bench: &Bench<Executor>| bench.entries(Topic::Verdicts(VerdictKind::Inconclusive)).len();
+        assert_eq!(verdicts(&bench), 0);
+        bench.pass(Duration::from_secs(10));
+        assert_eq!(verdicts(&bench), 1);
+
+        let mut bench = bench_of_shards(configuration(), &[]);
+        bench.fast = fast;
+        bench.record(Topic::Admission, Entry::Admission(Admission::Charter { generation: Generation(1) }));
+        let plan = fall_ill(&mut bench, "a");
+        bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&plan))));
+        bench.pass(HOUR);
+        // Its owner may have begun it just before the lease was ours.
+        let lease = |shard| Lease { shard, revision: 1, until: bench.now + DAY };
+        let leases = (0..SHARDS).map(lease).collect();
+        bench.give(Input::Leases(leases));
+        bench.pass(Duration::from_millis(2_900));
+        open(&mut bench, "b");
+        assert!(bench.entries(Topic::Outcomes(OutcomeResult::InDoubt)).is_empty());
+        bench.pass(Duration::from_millis(200));
+        assert_eq!(bench.entries(Topic::Outcomes(OutcomeResult::InDoubt)).len(), 1);
+    }
+}

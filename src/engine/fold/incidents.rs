@@ -1,6 +1,6 @@
 //! Incidents, their analyses and the places of the analyses in the ledger.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Episodes, FORGET_AFTER};
@@ -26,8 +26,9 @@ pub struct IncidentState {
     pub stable_since: Timestamp,
     /// Those of its episodes that fire.
     pub firing: BTreeSet<EpisodeId>,
-    /// Those that have ended, and when that was recorded; the first to end first.
-    pub resolved: VecDeque<(Timestamp, EpisodeId)>,
+    /// Those that have ended, and when that was recorded. Among those of one instant their place in the ledger makes no
+    /// difference (see [`Episode::order`](super::Episode::order)).
+    pub resolved: BTreeSet<(Timestamp, EpisodeId)>,
     /// How many that have ended are forgotten.
     pub forgotten: u64,
     /// The plans made for it, oldest first.
@@ -50,11 +51,11 @@ impl IncidentState {
     /// Takes out the oldest ones that have ended, where they are too many.
     fn forget_resolved(&mut self, now: Timestamp, episodes: &mut Episodes) {
         while self.resolved.len() > RESOLVED_KEPT_MAX {
-            let Some((ended_at, id)) = self.resolved.front().copied() else { return };
+            let Some((ended_at, id)) = self.resolved.first().copied() else { return };
             if now.saturating_since(ended_at) <= FORGET_AFTER {
                 return;
             }
-            self.resolved.pop_front();
+            self.resolved.pop_first();
             self.forgotten += 1;
             episodes.forget(id);
         }
@@ -125,7 +126,7 @@ impl Incidents {
                 first_stored_at: first_stored(incident, episodes).unwrap_or(record.stored_at),
                 stable_since: record.stored_at,
                 firing: BTreeSet::new(),
-                resolved: VecDeque::new(),
+                resolved: BTreeSet::new(),
                 forgotten: 0,
                 plans: Vec::new(),
                 reported: BTreeSet::new(),
@@ -137,7 +138,7 @@ impl Incidents {
             if episodes.assign(*episode, id) {
                 state.firing.insert(*episode);
             } else {
-                state.resolved.push_back((record.stored_at, *episode));
+                state.resolved.insert((record.stored_at, *episode));
             }
         }
         state.forget_resolved(record.stored_at, episodes);
@@ -173,7 +174,7 @@ impl Incidents {
         let Some(id) = episodes.get(episode).and_then(|known| known.incident) else { return };
         if let Some(state) = self.known.get_mut(&id) {
             if state.firing.remove(&episode) {
-                state.resolved.push_back((now, episode));
+                state.resolved.insert((now, episode));
             }
             if state.firing.is_empty() && !state.is_closed() {
                 self.quiet.insert(id);

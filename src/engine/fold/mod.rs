@@ -124,7 +124,9 @@ impl Fold {
                 }
             }
             Entry::Admission(admission) => self.apply_admission(record, admission),
-            Entry::Outcome(outcome) => self.conflicts += u64::from(self.plans.ended(outcome).is_err()),
+            Entry::Outcome(outcome) => {
+                self.conflicts += u64::from(self.plans.ended(record.stored_at, outcome).is_err());
+            }
             Entry::Verdict(verdict) => match self.plans.judged(verdict) {
                 Ok(true) => self.learned.learn(record.stored_at, verdict),
                 Ok(false) => {}

@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{
     ActionId, AttemptId, IncidentId, Intent, Mode, Outcome, OutcomeResult, Plan, PlanEnd, PlanId, Reason,
     Record, Release, Timestamp, Verdict,
 };
+
+/// A clock that is further off the ledger's is not believed.
+const CLOCK_GRACE: Duration = Duration::from_secs(2);
 
 /// One try at an action.
 #[derive(Clone, Debug)]
@@ -19,6 +23,8 @@ pub struct Attempt {
     pub stored_at: Timestamp,
     /// How it ended.
     pub outcome: Option<Arc<Outcome>>,
+    /// When it ended in the ledger's time, if it did.
+    pub ended_at: Option<Timestamp>,
 }
 
 /// A plan as far as the ledger tells it.
@@ -60,11 +66,11 @@ impl PlanState {
     pub fn effect_ended(&self) -> Option<Timestamp> {
         let mut ended = Timestamp::MIN;
         for step in &self.plan.steps {
-            let outcome = self.last_attempt(step.id)?.outcome.as_ref()?;
-            if outcome.result != OutcomeResult::Succeeded {
+            let attempt = self.last_attempt(step.id)?;
+            if attempt.outcome.as_ref()?.result != OutcomeResult::Succeeded {
                 return None;
             }
-            ended = ended.max(outcome.ended_at);
+            ended = ended.max(attempt.ended_at?);
         }
         Some(ended)
     }
@@ -153,13 +159,14 @@ impl Plans {
             sequence: record.sequence,
             stored_at: record.stored_at,
             outcome: None,
+            ended_at: None,
         });
         self.plan_of_attempt.insert(intent.attempt, (intent.plan, intent.action));
         Ok(true)
     }
 
     /// Takes in how an attempt ended.
-    pub(super) fn ended(&mut self, outcome: &Arc<Outcome>) -> Result<bool, Conflict> {
+    pub(super) fn ended(&mut self, stored_at: Timestamp, outcome: &Arc<Outcome>) -> Result<bool, Conflict> {
         let found = self
             .known
             .get_mut(&outcome.plan)
@@ -168,6 +175,11 @@ impl Plans {
         let Some(attempt) = found else { return Ok(false) };
         match &attempt.outcome {
             None => {
+                // What the executor's clock says, where it can be true: it began after the intent was recorded, and was
+                // over when that was. Otherwise the later of the two, or samples from before it would verify it.
+                let believed = attempt.stored_at - CLOCK_GRACE..=stored_at + CLOCK_GRACE;
+                let is_believed = believed.contains(&outcome.ended_at);
+                attempt.ended_at = Some(if is_believed { outcome.ended_at } else { stored_at });
                 attempt.outcome = Some(Arc::clone(outcome));
                 Ok(true)
             }

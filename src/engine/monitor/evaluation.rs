@@ -311,7 +311,7 @@ impl Evaluation {
     }
 
     /// The value of a rule for one series, where it holds.
-    fn value_of(&self, rule: u32, place: u32, at: Timestamp) -> Option<f64> {
+    pub(super) fn value_of(&self, rule: u32, place: u32, at: Timestamp) -> Option<f64> {
         let id = self.index.entries[place as usize].id;
         self.rules[rule as usize].expr.value_of(&self.store, at, id)
     }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Monitor;
 use crate::engine::fold::Fold;
-use crate::model::{EpisodeId, Labels, Phase, RuleName, Severity, Timestamp, Violation};
+use crate::engine::{Delivery, Done, Intake, Step, Token, Work};
+use crate::model::{Entry, EpisodeId, Labels, Phase, RuleName, Severity, Timestamp, Topic, Violation};
 
 /// The group that violations from outside are told under: no rule group may have this name.
 pub const EXTERNAL_GROUP: &str = "external";
@@ -18,27 +20,28 @@ const ANNOTATIONS_MAX: usize = 32;
 /// All annotations of a violation together, in bytes: 256 of them in a batch stay under the server's payload.
 const ANNOTATION_BYTES_MAX: usize = 2_048;
 
-/// How long a violation waits for one about the same labels that is under way to the ledger.
-const LEDGER_WAIT: Duration = Duration::from_millis(100);
-/// How often the end of a violation looks for its beginning.
-const BEGINNING_LOOK: Duration = Duration::from_secs(1);
-
 /// Violations from outside that fire at once: five monitoring systems at the limit of one rule of ours.
 const FIRING_MAX: usize = 50_000;
 
-/// How long the end of a violation waits for its beginning: what a killed monitor had in hand comes again after the
-/// acknowledgement wait of five seconds, and behind what came later.
-const BEGINNING_WAIT: Duration = Duration::from_secs(10);
+/// How long a violation from outside waits for one about the same labels that is under way to the ledger.
+const INTAKE_AGAIN: Duration = Duration::from_millis(100);
+/// How often the end of something is looked at that nobody has told the beginning of.
+const EARLY_AGAIN: Duration = Duration::from_secs(1);
+/// How long: what a process had in hand when it was killed comes again behind what came later. A few acknowledgement
+/// waits.
+const EARLY_MAX: Duration = Duration::from_secs(30);
 
 /// What is to become of a violation from outside.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Recording {
     /// It is news.
     Record(Box<Violation>),
-    /// The ledger says so already, or there is nothing to resolve.
+    /// The ledger says so already.
     Nothing,
-    /// Something about the same labels is under way, to the ledger or to us: again, when that is known.
-    Later(Duration),
+    /// It ends something that has not begun: its beginning may still come.
+    NotBegun,
+    /// Something about the same labels is under way to the ledger: again, when that is known.
+    Later,
     /// It is not what we can take.
     Refuse(String),
 }
@@ -82,28 +85,20 @@ impl External {
     }
 
     /// Decides what becomes of a violation. What is to be recorded counts as under way from here on.
-    pub(super) fn record(
-        &mut self,
-        cell: &str,
-        fold: &Fold,
-        found: Violation,
-        now: Timestamp,
-    ) -> Recording {
+    pub(super) fn record(&mut self, cell: &str, fold: &Fold, found: Violation) -> Recording {
         let found = match normalised(found) {
             Ok(found) => found,
             Err(refused) => return Recording::Refuse(refused),
         };
         if self.under_way.contains_key(&found.labels) {
-            return Recording::Later(LEDGER_WAIT);
+            return Recording::Later;
         }
         let firing = self.firing.get(&found.labels);
         let recorded = match (found.phase, firing) {
-            (Phase::Resolved, None) if now.saturating_since(found.at) < BEGINNING_WAIT => {
-                return Recording::Later(BEGINNING_LOOK);
-            }
-            // The end of an earlier one, told twice or late.
-            (Phase::Resolved, Some(known)) if found.at < known.at => return Recording::Nothing,
-            (Phase::Firing, Some(_)) | (Phase::Resolved, None) => return Recording::Nothing,
+            (Phase::Firing, Some(_)) => return Recording::Nothing,
+            // The end of an earlier episode that nobody has told the beginning of is not the end of this one.
+            (Phase::Resolved, Some(known)) if found.at < known.since => return Recording::Nothing,
+            (Phase::Resolved, None) => return Recording::NotBegun,
             (Phase::Firing, None) if self.firing.len() >= FIRING_MAX => {
                 return Recording::Refuse(format!(
                     "{FIRING_MAX} violations from outside fire, more are not taken"
@@ -139,13 +134,62 @@ impl External {
     }
 }
 
+impl Monitor {
+    /// Takes what somebody else has found or done.
+    pub(super) fn take(&mut self, now: Timestamp, step: &mut Step, deliveries: Vec<Delivery>) {
+        for Delivery { token, work, .. } in deliveries {
+            match work {
+                Work::Intake { intake: Intake::Violation(found), stored_at, .. } => {
+                    self.take_violation(now, step, (token, stored_at), *found);
+                }
+                Work::Intake { intake: Intake::Change(change), .. } => {
+                    self.evaluation.counters.intake_recorded += 1;
+                    let entries = vec![Entry::Change(Arc::new(change))];
+                    self.publish(now, step, Topic::Changes, entries, &[token]);
+                }
+                Work::Intake { intake: Intake::Operator { .. }, .. } | Work::Record(_) => {
+                    step.done.push((token, Done::Dead("not for the monitor".into())));
+                }
+            }
+        }
+    }
+
+    fn take_violation(
+        &mut self,
+        now: Timestamp,
+        step: &mut Step,
+        (token, stored_at): (Token, Timestamp),
+        found: Violation,
+    ) {
+        // A delivery that comes again while its first copy is under way waits with it.
+        if self.outbox.holds(token) {
+            return;
+        }
+        let counters = &mut self.evaluation.counters;
+        match self.external.record(&self.evaluation.cell, &self.fold, found) {
+            Recording::Record(violation) => {
+                counters.intake_recorded += 1;
+                let topic = Topic::Violations(violation.severity);
+                self.publish(now, step, topic, vec![Entry::Violation(Arc::new(*violation))], &[token]);
+            }
+            Recording::NotBegun if now.saturating_since(stored_at) < EARLY_MAX => {
+                step.done.push((token, Done::Nak(EARLY_AGAIN)));
+            }
+            Recording::Nothing | Recording::NotBegun => {
+                counters.intake_repeated += 1;
+                self.outbox.ack(step, [token]);
+            }
+            Recording::Later => step.done.push((token, Done::Nak(INTAKE_AGAIN))),
+            Recording::Refuse(cause) => {
+                counters.intake_refused += 1;
+                step.done.push((token, Done::Dead(cause.into())));
+            }
+        }
+    }
+}
+
 /// The id of a rule's episode.
-pub(super) fn episode_of(
-    cell: &str,
-    rule: &RuleName,
-    labels: &Labels,
-    since: Timestamp,
-) -> EpisodeId {
+pub(super) fn episode_of(cell: &str, rule: &RuleName, labels: &Labels, since: Timestamp) -> EpisodeId {
     EpisodeId::of(&[&cell, &rule.group.as_ref(), &rule.alert.as_ref(), labels, &since])
 }
 
@@ -178,9 +222,6 @@ fn normalised(mut found: Violation) -> Result<Violation, String> {
 mod tests {
     use super::*;
 
-    /// Long after everything in these tests.
-    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-
     fn found(phase: Phase, since: i64, at: i64) -> Violation {
         Violation {
             episode: EpisodeId::of(&[&"whatever they say"]),
@@ -200,44 +241,28 @@ mod tests {
     fn recorded(recording: Recording) -> Arc<Violation> {
         match recording {
             Recording::Record(violation) => Arc::new(*violation),
-            Recording::Nothing | Recording::Later(_) | Recording::Refuse(_) => panic!("{recording:?}"),
+            Recording::Nothing | Recording::NotBegun | Recording::Later | Recording::Refuse(_) => {
+                panic!("{recording:?}")
+            }
         }
     }
 
     #[test]
     fn an_episode_is_recorded_once_from_firing_to_resolved() {
         let (fold, mut external) = (Fold::default(), External::default());
-        let record = |external: &mut External, found| external.record("cell", &fold, found, NOW);
-        assert_eq!(record(&mut external, found(Phase::Resolved, 1, 2)), Recording::Nothing);
-        let first = recorded(record(&mut external, found(Phase::Firing, 1, 2)));
+        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 1, 2)), Recording::NotBegun);
+        let first = recorded(external.record("cell", &fold, found(Phase::Firing, 1, 2)));
         assert_eq!((first.rev, first.severity), (1, Severity::Critical));
         assert_eq!(first.rule.to_string(), "external/DiskFull");
         assert_eq!(first.labels.get(ALERT_NAME), Some("DiskFull"));
-        assert_eq!(record(&mut external, found(Phase::Firing, 1, 3)), Recording::Later(LEDGER_WAIT));
+        assert_eq!(external.record("cell", &fold, found(Phase::Firing, 1, 3)), Recording::Later);
         external.learn(&first);
-        assert_eq!(record(&mut external, found(Phase::Firing, 9, 9)), Recording::Nothing);
-        let last = recorded(record(&mut external, found(Phase::Resolved, 4, 9)));
+        assert_eq!(external.record("cell", &fold, found(Phase::Firing, 9, 9)), Recording::Nothing);
+        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 0, 0)), Recording::Nothing);
+        let last = recorded(external.record("cell", &fold, found(Phase::Resolved, 4, 9)));
         assert_eq!((last.episode, last.rev, last.since), (first.episode, 2, first.since));
         external.learn(&last);
-        assert_eq!(record(&mut external, found(Phase::Resolved, 4, 9)), Recording::Nothing);
-    }
-
-    #[test]
-    fn an_end_that_comes_before_its_beginning_waits_for_it_and_not_for_ever() {
-        let (fold, mut external) = (Fold::default(), External::default());
-        let (ended, soon) = (found(Phase::Resolved, 1, 2_000), Timestamp::from_millis(2_500));
-        let waits = external.record("cell", &fold, ended.clone(), soon);
-        assert_eq!(waits, Recording::Later(BEGINNING_LOOK));
-        let begun = recorded(external.record("cell", &fold, found(Phase::Firing, 1, 1_000), soon));
-        external.learn(&begun);
-        let over = recorded(external.record("cell", &fold, ended.clone(), soon));
-        assert_eq!((over.episode, over.phase, over.at), (begun.episode, Phase::Resolved, ended.at));
-        external.learn(&over);
-        let again = recorded(external.record("cell", &fold, found(Phase::Firing, 3_000, 3_000), soon));
-        external.learn(&again);
-        assert_eq!(external.record("cell", &fold, ended.clone(), soon), Recording::Nothing);
-        let late = ended.at + BEGINNING_WAIT;
-        assert_eq!(External::default().record("cell", &fold, ended, late), Recording::Nothing);
+        assert_eq!(external.record("cell", &fold, found(Phase::Resolved, 4, 9)), Recording::NotBegun);
     }
 
     #[test]
@@ -253,9 +278,11 @@ mod tests {
             (wordy, "at most 2048"),
         ];
         for (case, cause) in cases {
-            match External::default().record("cell", &Fold::default(), case, NOW) {
+            match External::default().record("cell", &Fold::default(), case) {
                 Recording::Refuse(text) => assert!(text.contains(cause), "{text}"),
-                Recording::Record(_) | Recording::Nothing | Recording::Later(_) => panic!("expected {cause}"),
+                Recording::Record(_) | Recording::Nothing | Recording::NotBegun | Recording::Later => {
+                    panic!("expected {cause}")
+                }
             }
         }
     }

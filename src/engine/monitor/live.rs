@@ -44,6 +44,8 @@ pub(super) struct Live {
     pub(super) seen: u64,
     /// The ledger says that the episode was over then: we have missed how, and it ends with the next evaluation.
     pub(super) contradicted: Option<Timestamp>,
+    /// Since when we have seen it hold ourselves, where it was taken for an episode of the ledger that began before.
+    pub(super) held_since: Option<Timestamp>,
 }
 
 /// Violations by place.
@@ -118,10 +120,14 @@ impl Evaluation {
             };
         }
         let (mut course, mut turn) = Course::begin(at, value, known.timing);
+        self.end_what_did_not_hold(rule, &labels, beginning.source, at);
+        let known = &self.rules[rule as usize];
         let mut episode = episode_of(&self.cell, &known.spec.name, &labels, at);
+        let (mut contradicted, mut held_since) = (None, None);
         if let Some(found) = self.episodes.claim(&known.spec.name, &labels, at) {
-            (course, turn) = (Course::firing(found.since, found.rev, at, value), Turn::Stays);
-            episode = found.episode;
+            (course, turn) = (Course::firing(found.violation.since, found.rev, at, value), Turn::Stays);
+            (episode, contradicted) = (found.violation.episode, found.over_at);
+            held_since = Some(at).filter(|_| contradicted.is_none());
         }
         let Beginning { source, element, read_at, producer, .. } = beginning;
         let expires_at = match source {
@@ -139,9 +145,33 @@ impl Evaluation {
             producer,
             queued: None,
             seen: self.round,
-            contradicted: None,
+            contradicted,
+            held_since,
         });
         self.attach(place);
+        self.turn(producers, place, turn, at);
+    }
+
+    /// The ledger says that the episode of a violation was over at `over_at`. Where we have seen it hold from later on, the
+    /// ledger was half read when the two were taken for one: this is another episode, and has been since then.
+    pub(super) fn contradict(&mut self, producers: &Producers, place: u32, over_at: Timestamp) {
+        let Some(live) = self.lives.get_mut(place) else { return };
+        live.contradicted = Some(over_at);
+        let holds = live.course.stage == Stage::Firing { kept_since: None };
+        let Some(since) = live.held_since.filter(|since| holds && *since > over_at) else { return };
+        let rule = &self.rules[live.rule as usize];
+        let (timing, evaluated_at, value) = (rule.timing, live.course.evaluated_at, live.course.value);
+        self.episodes.disown(live.episode);
+        (live.held_since, live.contradicted) = (None, None);
+        live.episode = episode_of(&self.cell, &rule.spec.name, &live.labels, since);
+        let (course, mut turn) = Course::begin(since, value, timing);
+        live.course = course;
+        let mut at = since;
+        if turn == Turn::Stays && since + timing.hold <= evaluated_at {
+            at = since + timing.hold;
+            turn = live.course.observe(at, Some(value), timing);
+        }
+        live.course.evaluated_at = evaluated_at;
         self.turn(producers, place, turn, at);
     }
 

@@ -42,12 +42,12 @@ pub use snapshot::{
 pub use tables::WaitingFrame;
 
 use super::outbox::{Answer, Decision, Outbox};
-use super::{Configuration, Core, Delivery, Done, Input, Intake, Published, Step, Ticket, Token, Work};
+use super::{Configuration, Core, Input, Published, Step, Ticket, Token};
 use crate::engine::fold::Fold;
-use crate::model::{Batch, Entry, Frame, Reason, Record, Role, SeriesTable, Timestamp, Topic, Violation};
+use crate::model::{Batch, Entry, Frame, Reason, Record, Role, SeriesTable, Timestamp, Topic};
 use deadlines::Target;
 use evaluation::{Arrived, Evaluation};
-use intake::{External, Recording};
+use intake::External;
 use joins::Reader;
 use producers::{Arrival, ProducerId, Producers};
 use tables::Tables;
@@ -182,6 +182,7 @@ impl Monitor {
             self.evaluation.sweep(&self.producers, &mut self.tables, self.swept_at);
         }
         self.verifications.forget_places();
+        self.evaluation.episodes.forget_over(self.swept_at);
         self.tell_if_full(now);
     }
 
@@ -289,52 +290,15 @@ impl Monitor {
         self.configuration = configuration;
     }
 
-    fn learn(&mut self, record: &Record) {
+    fn learn(&mut self, record: &Record, now: Timestamp) {
         for violation in record.batch.entries.iter().filter_map(Entry::as_violation) {
-            self.evaluation.learn(violation, record.stored_at);
+            // What was recorded again after a restart says nothing of an episode that has gone on since.
+            let newest = self.fold.episodes.get(violation.episode).map(|known| known.violation.rev);
+            if newest.is_some_and(|newest| newest > violation.rev) {
+                continue;
+            }
+            self.evaluation.learn(&self.producers, violation, (record.stored_at, now));
             self.external.learn(violation);
-        }
-    }
-
-    fn take(&mut self, now: Timestamp, step: &mut Step, deliveries: Vec<Delivery>) {
-        for Delivery { token, work, .. } in deliveries {
-            match work {
-                Work::Intake { intake: Intake::Violation(found), .. } => {
-                    self.take_violation(now, step, token, *found);
-                }
-                Work::Intake { intake: Intake::Change(change), .. } => {
-                    self.evaluation.counters.intake_recorded += 1;
-                    let entries = vec![Entry::Change(Arc::new(change))];
-                    self.publish(now, step, Topic::Changes, entries, &[token]);
-                }
-                Work::Intake { intake: Intake::Operator { .. }, .. } | Work::Record(_) => {
-                    step.done.push((token, Done::Dead("not for the monitor".into())));
-                }
-            }
-        }
-    }
-
-    fn take_violation(&mut self, now: Timestamp, step: &mut Step, token: Token, found: Violation) {
-        // A delivery that comes again while its first copy is under way waits with it.
-        if self.outbox.holds(token) {
-            return;
-        }
-        let counters = &mut self.evaluation.counters;
-        match self.external.record(&self.evaluation.cell, &self.fold, found, now) {
-            Recording::Record(violation) => {
-                counters.intake_recorded += 1;
-                let topic = Topic::Violations(violation.severity);
-                self.publish(now, step, topic, vec![Entry::Violation(Arc::new(*violation))], &[token]);
-            }
-            Recording::Nothing => {
-                counters.intake_repeated += 1;
-                self.outbox.ack(step, [token]);
-            }
-            Recording::Later(pause) => step.done.push((token, Done::Nak(pause))),
-            Recording::Refuse(cause) => {
-                counters.intake_refused += 1;
-                step.done.push((token, Done::Dead(cause.into())));
-            }
         }
     }
 
@@ -432,7 +396,7 @@ impl Core for Monitor {
                 for record in &records {
                     if record.sequence > self.fold.applied() {
                         self.fold.apply(record);
-                        self.learn(record);
+                        self.learn(record, now);
                     }
                 }
                 self.verifications.follow(&self.fold, &mut self.evaluation, &self.producers, now);

@@ -11,6 +11,9 @@ use crate::engine::Configuration;
 use crate::engine::promql::{Comparison, Expr, is_stale};
 use crate::model::{self, Labels, LabelsError, RuleName, Severity, Template, Timestamp};
 
+/// One annotation, filled in.
+const ANNOTATION_BYTES_MAX: usize = 4_096;
+
 /// What makes a rule the same rule in another configuration: it keeps its state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleKey {
@@ -121,12 +124,22 @@ impl Rule {
     }
 
     pub(super) fn annotations(&self, element: &Labels, value: f64) -> Vec<(Arc<str>, Arc<str>)> {
-        let render =
-            |(name, template): &(Arc<str>, Template)| (Arc::clone(name), template.render(element, value));
+        let render = |(name, template): &(Arc<str>, Template)| {
+            (Arc::clone(name), shortened(template.render(element, value)))
+        };
         let mut annotations: Vec<_> = self.spec.annotations.iter().map(render).collect();
         annotations.sort();
         annotations
     }
+}
+
+/// An annotation that labels made long is for nobody to read; 32 of them fit beside the labels in half a row of the store.
+fn shortened(text: Arc<str>) -> Arc<str> {
+    if text.len() <= ANNOTATION_BYTES_MAX {
+        return text;
+    }
+    let end = text.floor_char_boundary(ANNOTATION_BYTES_MAX);
+    format!("{}…", &text[..end]).into()
 }
 
 /// The severity that a violation's labels tell.

@@ -444,6 +444,7 @@ impl Evaluation {
             queued: None,
             seen: 0,
             contradicted: saved.contradicted,
+            held_since: None,
         });
         self.attach(place);
         if saved.course.rev > 0 {

@@ -13,6 +13,12 @@ use crate::model::{Frame, Labels, SeriesTable, TableHash, Timestamp};
 
 /// Sixteen tables for each of 500 producers; a table that was not used for longest makes room.
 const TABLES_MAX: usize = 8_192;
+/// Texts and places of all tables: a full table is some 100 KB, and one that carries data in its labels up to 4 MiB.
+const TABLE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// A table that no frame used for this long is forgotten; its producer sends it again with the next frame that does.
+const TABLE_UNUSED_MAX: Duration = Duration::from_hours(1);
+/// How often is looked for those.
+const FORGETTING_PERIOD: Duration = Duration::from_mins(1);
 /// Two seconds of a busy cell, 24 MiB of rows; the oldest frames are dropped first.
 const SAMPLES_WAITING_MAX: usize = 1 << 20;
 /// Frames that wait, however small they are.
@@ -34,6 +40,7 @@ pub(super) struct Table {
     /// Where its rows lead: the places of the series in the monitor, or one of the two above.
     pub(super) places: Vec<u32>,
     used_at: Timestamp,
+    bytes: usize,
 }
 
 /// A frame that waits for its table.
@@ -57,6 +64,8 @@ struct Asked {
 pub(super) struct Tables {
     /// Walked only where the order is made up for.
     known: FxHashMap<TableHash, Table>,
+    bytes: usize,
+    looked_at: Option<Timestamp>,
     waiting: VecDeque<(ProducerId, WaitingFrame)>,
     samples_waiting: usize,
     asked: BTreeMap<TableHash, Asked>,
@@ -81,15 +90,41 @@ impl Tables {
         now: Timestamp,
         counters: &mut Counters,
     ) {
-        if self.known.len() >= TABLES_MAX {
+        let bytes = bytes_of(&table.series);
+        self.forget_unused(now, counters);
+        while self.known.len() >= TABLES_MAX
+            || (self.bytes + bytes > TABLE_BYTES_MAX && !self.known.is_empty())
+        {
             let oldest = self.known.iter().map(|(hash, table)| (table.used_at, *hash)).min();
-            if let Some((_, hash)) = oldest {
-                self.known.remove(&hash);
-                counters.tables_forgotten += 1;
-            }
+            let Some((_, hash)) = oldest else { break };
+            self.remove(hash, counters);
         }
-        let table_of = Table { series: Arc::clone(&table.series), places, used_at: now };
-        self.known.insert(table.hash, table_of);
+        let table_of = Table { series: Arc::clone(&table.series), places, used_at: now, bytes };
+        self.bytes += bytes;
+        if let Some(former) = self.known.insert(table.hash, table_of) {
+            self.bytes -= former.bytes;
+        }
+    }
+
+    fn forget_unused(&mut self, now: Timestamp, counters: &mut Counters) {
+        let looked_at = *self.looked_at.get_or_insert(now);
+        if now.saturating_since(looked_at) < FORGETTING_PERIOD {
+            return;
+        }
+        self.looked_at = Some(now);
+        let is_unused = |table: &Table| now.saturating_since(table.used_at) >= TABLE_UNUSED_MAX;
+        let unused: Vec<_> =
+            self.known.iter().filter(|(_, table)| is_unused(table)).map(|(hash, _)| *hash).collect();
+        for hash in unused {
+            self.remove(hash, counters);
+        }
+    }
+
+    fn remove(&mut self, hash: TableHash, counters: &mut Counters) {
+        if let Some(table) = self.known.remove(&hash) {
+            self.bytes -= table.bytes;
+            counters.tables_forgotten += 1;
+        }
     }
 
     /// Series that are not used any more lead nowhere from here on.
@@ -186,10 +221,50 @@ impl Tables {
     }
 }
 
+/// About what a table takes of memory: its texts, and two counted pointers for each label.
+fn bytes_of(series: &[Labels]) -> usize {
+    const BYTES_PER_LABEL: usize = 64;
+    let of_label = |(name, value): (&str, &str)| name.len() + value.len() + BYTES_PER_LABEL;
+    series.iter().map(|labels| labels.iter().map(of_label).sum::<usize>()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Row;
+    use crate::model::{METRIC_NAME, Row};
+
+    fn table(number: usize, value: &str) -> SeriesTable {
+        let pairs = [(METRIC_NAME, "up".to_owned()), ("n", number.to_string()), ("v", value.to_owned())];
+        SeriesTable::new(vec![Labels::new(pairs).unwrap()])
+    }
+
+    #[test]
+    fn a_table_that_nobody_used_for_an_hour_is_forgotten() {
+        let (mut tables, mut counters) = (Tables::default(), Counters::default());
+        let at = |minutes: i64| Timestamp::from_millis(minutes * 60_000);
+        let (old, used) = (table(1, "a"), table(2, "a"));
+        tables.insert(&old, vec![1], at(0), &mut counters);
+        tables.insert(&used, vec![2], at(0), &mut counters);
+        tables.get_mut(used.hash, at(59)).unwrap();
+        tables.insert(&table(3, "a"), vec![3], at(60), &mut counters);
+        assert!(!tables.knows(old.hash) && tables.knows(used.hash));
+        assert_eq!((tables.known.len(), counters.tables_forgotten), (2, 1));
+        assert_eq!(tables.bytes, tables.known.values().map(|table| table.bytes).sum::<usize>());
+    }
+
+    #[test]
+    fn tables_are_bounded_by_what_they_take_of_memory() {
+        let (mut tables, mut counters) = (Tables::default(), Counters::default());
+        // As if nearly all of the room were taken.
+        tables.bytes = TABLE_BYTES_MAX - 3_000;
+        let heavy = "v".repeat(1_000);
+        for n in 0..5 {
+            let now = Timestamp::from_millis(i64::try_from(n).unwrap());
+            tables.insert(&table(n, &heavy), vec![0], now, &mut counters);
+        }
+        assert_eq!((tables.known.len(), counters.tables_forgotten), (2, 3));
+        assert!(tables.knows(table(4, &heavy).hash) && tables.bytes <= TABLE_BYTES_MAX);
+    }
 
     fn waiting(table: u64, rows: usize, since: i64) -> WaitingFrame {
         let row = Row { series: 0, at: Timestamp::from_millis(since), value: 0.0 };

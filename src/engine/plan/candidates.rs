@@ -24,7 +24,7 @@ pub(super) enum Lack {
     Exhausted,
     /// Some would answer if the analysis were surer.
     Unsure(String),
-    /// Some would answer, but ask for labels that the scope does not have.
+    /// Some would answer, but ask for labels that the scope does not have, or that do not fit where they would stand.
     MissingLabel(String),
 }
 
@@ -86,7 +86,12 @@ fn answer(playbook: &Playbook, cause: &Cause, tried: &BTreeSet<&Arc<str>>) -> Op
             "{} asks for the label `{name}`, and the scope {} does not have it",
             playbook.name, cause.scope
         )))),
-        None => Some(Ok(())),
+        None => Some(playbook.fill(&cause.scope).map(drop).map_err(|error| {
+            Lack::MissingLabel(format!(
+                "{} cannot be used on the scope {}: {error}",
+                playbook.name, cause.scope
+            ))
+        })),
     }
 }
 

@@ -8,8 +8,8 @@ use super::candidates::{self, Candidate, Lack};
 use crate::engine::Configuration;
 use crate::engine::fold::{Fold, IncidentState, PlanState};
 use crate::model::{
-    Action, ActionId, IncidentId, Mode, Plan, PlanEnd, PlanId, Playbook, Reason, Report, ReportId,
-    StepTemplate, Timestamp,
+    Action, ActionId, ActionSpec, FillError, IncidentId, Mode, Plan, PlanEnd, PlanId, Playbook, Reason,
+    Report, ReportId, StepTemplate, Timestamp,
 };
 
 /// Longest wait for an incident to become stable where the playbook does not say.
@@ -67,7 +67,10 @@ pub fn decide(fold: &Fold, configuration: &Configuration, incident: IncidentId, 
     if now < stable_at {
         return Decided::Wait(stable_at);
     }
-    Decided::Plan(Box::new(make(configuration, state, newest, &best, generation, now)))
+    match make(configuration, state, newest, &best, generation, now) {
+        Ok(plan) => Decided::Plan(Box::new(plan)),
+        Err(error) => report(state, Reason::Refused, format!("{}: {error}", best.playbook.name), now),
+    }
 }
 
 /// A plan that has begun and not ended: nothing else is planned meanwhile. One that has not begun can be replaced.
@@ -107,15 +110,16 @@ fn make(
     best: &Candidate<'_>,
     generation: u32,
     now: Timestamp,
-) -> Plan {
+) -> Result<Plan, FillError> {
     let Candidate { playbook, cause, .. } = best;
+    let filled = playbook.fill(&cause.scope)?;
     let incident = state.incident.id;
     let id = PlanId::of(&[&incident, &u64::from(generation)]);
-    let fill = |steps: &[StepTemplate], phase: &str| -> Vec<Action> {
-        let filled = steps.iter().enumerate().map(|(index, step)| Action {
+    let actions = |steps: &[StepTemplate], specs: Vec<ActionSpec>, phase: &str| -> Vec<Action> {
+        let filled = steps.iter().zip(specs).enumerate().map(|(index, (step, spec))| Action {
             id: ActionId::of(&[&id, &phase, &(index as u64)]),
             name: Arc::clone(&step.name),
-            spec: step.spec.map(|text| text.render(&cause.scope, f64::NAN)),
+            spec,
             timeout: step.timeout,
             idempotency: step.idempotency,
         });
@@ -123,7 +127,7 @@ fn make(
     };
     let sure = cause.confidence >= configuration.charter.min_confidence;
     let mode = if sure { configuration.charter.mode_of(&playbook.name) } else { Mode::Shadow };
-    Plan {
+    Ok(Plan {
         id,
         incident,
         generation,
@@ -133,11 +137,11 @@ fn make(
         confidence: cause.confidence,
         scope: cause.scope.clone(),
         mode,
-        steps: fill(&playbook.steps, "step"),
-        verify: playbook.verify.render(&cause.scope),
-        undo: fill(&playbook.undo, "undo"),
+        steps: actions(&playbook.steps, filled.steps, "step"),
+        verify: filled.verify,
+        undo: actions(&playbook.undo, filled.undo, "undo"),
         at: now,
-    }
+    })
 }
 
 fn report_lack(state: &IncidentState, lack: Lack, now: Timestamp) -> Decided {

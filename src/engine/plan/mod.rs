@@ -2,6 +2,7 @@
 
 mod candidates;
 mod decide;
+mod looks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,10 @@ pub use decide::{Decided, decide};
 use super::outbox::{Answer, Decision, Outbox};
 use super::{Configuration, Core, Delivery, Done, Input, Published, Step, Ticket, Token, Work};
 use crate::engine::fold::Fold;
-use crate::model::{Admission, Entry, IncidentId, Record, Role, Timestamp, Topic};
+use crate::model::{
+    ActionSpec, Admission, Entry, IncidentId, Plan, Record, Report, ReportId, Role, Timestamp, Topic,
+};
+use looks::{Again, Looks};
 
 /// A wait shorter than this is sat out with the delivery in hand; a longer one gives it back to the queue, so that
 /// another planner has it if this one dies.
@@ -20,6 +24,12 @@ const WAIT_IN_HAND_MAX: Duration = Duration::from_millis(500);
 
 /// How long work is left to others while we decide by an older charter than the one that holds.
 const OUTDATED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Plans in one message: a storm's worth of them in few messages, and little lost where one is refused.
+const PLANS_PER_MESSAGE_MAX: usize = 64;
+/// Texts of the actions of plans in one message, in bytes: with all the rest half of what the server takes. A plan with
+/// more has a message of its own.
+const PLAN_TEXT_PER_MESSAGE_MAX: usize = 256 * 1024;
 
 /// The deciding core of the planner role.
 #[derive(Debug)]
@@ -30,7 +40,16 @@ pub struct Planner {
     /// Deliveries that are to be decided on, by their place in the ledger.
     waiting: BTreeMap<(u64, Token), Waiting>,
     /// Plans that were published and that the fold does not have yet, with the incident's generation.
-    under_way: BTreeMap<IncidentId, (Ticket, u32)>,
+    under_way: BTreeMap<IncidentId, u32>,
+    /// When each incident was looked at last: a record that comes again is no news.
+    looks: Looks,
+}
+
+/// What was decided in one step, with the deliveries that wait for it.
+#[derive(Debug, Default)]
+struct Made {
+    plans: Vec<(Token, Arc<Plan>)>,
+    reports: BTreeMap<ReportId, (Arc<Report>, Vec<Token>)>,
 }
 
 /// A delivery that is to be decided on.
@@ -50,6 +69,7 @@ impl Planner {
             outbox: Outbox::new(Role::Planner, instance),
             waiting: BTreeMap::new(),
             under_way: BTreeMap::new(),
+            looks: Looks::default(),
         }
     }
 
@@ -77,18 +97,24 @@ impl Planner {
 
     fn advance(&mut self, now: Timestamp, step: &mut Step) {
         let fold = &self.fold;
-        self.under_way.retain(|incident, (_, generation)| {
+        self.under_way.retain(|incident, generation| {
             fold.plans.of(*incident).next_back().is_none_or(|newest| newest.plan.generation < *generation)
         });
         let later = self.waiting.split_off(&(self.fold.applied() + 1, Token(0)));
         let ready = std::mem::replace(&mut self.waiting, later);
-        for ((sequence, token), waiting) in ready {
-            if waiting.until > now {
-                step.wake_no_later_than(waiting.until);
-                self.waiting.insert((sequence, token), waiting);
-                continue;
-            }
-            match self.decide_all(now, step, token, &waiting.incidents) {
+        let mut made = Made::default();
+        let mut decided = Vec::with_capacity(ready.len());
+        for (place, waiting) in ready {
+            let until = if waiting.until > now {
+                Some(waiting.until)
+            } else {
+                self.decide_all(now, &mut made, place, &waiting.incidents)
+            };
+            decided.push((place, waiting, until));
+        }
+        self.publish(now, step, made);
+        for ((sequence, token), waiting, until) in decided {
+            match until {
                 None => self.outbox.ack(step, [token]),
                 // With a publish under way it stays in hand: given back now, it would be settled twice.
                 Some(until)
@@ -106,12 +132,13 @@ impl Planner {
         }
     }
 
-    /// Decides on each incident; returns when to decide again, where one of them is too young.
+    /// Decides on each incident that there is news of or whose time has come; returns when to decide again, where one of
+    /// them is too young.
     fn decide_all(
         &mut self,
         now: Timestamp,
-        step: &mut Step,
-        token: Token,
+        made: &mut Made,
+        (sequence, token): (u64, Token),
         incidents: &[IncidentId],
     ) -> Option<Timestamp> {
         let mut again: Option<Timestamp> = None;
@@ -126,43 +153,87 @@ impl Planner {
                 wait(Timestamp::MIN);
                 continue;
             }
+            match self.looks.stands(*incident, sequence, now) {
+                Some(Again::At(due)) => {
+                    wait(due);
+                    continue;
+                }
+                Some(Again::WithNews) => continue,
+                None => {}
+            }
             let decided = decide(&self.fold, &self.configuration, *incident, now);
-            let basis = self.fold.basis(self.configuration.generation);
-            let holds = &[token];
+            self.looks.note(&self.fold, *incident, &decided);
             match decided {
                 Decided::Nothing => {}
                 Decided::Wait(until) => wait(until),
                 Decided::Plan(plan) => {
-                    let (topic, generation) = (Topic::Plans, plan.generation);
-                    let entries = vec![Entry::Plan(Arc::new(*plan))];
-                    let decision = Decision { now, topic, entries, basis, expected_last: None, holds };
-                    if let Some(ticket) = self.outbox.publish(step, decision).first() {
-                        self.under_way.insert(*incident, (*ticket, generation));
-                    }
+                    self.under_way.insert(*incident, plan.generation);
+                    made.plans.push((token, Arc::new(*plan)));
                 }
                 Decided::Report(report) => {
-                    let topic = Topic::Reports(Role::Planner);
-                    let entries = vec![Entry::Report(Arc::new(*report))];
-                    self.outbox
-                        .publish(step, Decision { now, topic, entries, basis, expected_last: None, holds });
+                    made.reports
+                        .entry(report.id)
+                        .or_insert_with(|| (Arc::new(*report), Vec::new()))
+                        .1
+                        .push(token);
                 }
             }
         }
         again
     }
 
-    fn published(&mut self, now: Timestamp, step: &mut Step, ticket: Ticket, result: Published) {
-        if let Answer::Stored { released, .. } = self.outbox.published(now, step, ticket, result) {
-            // A delivery that also waits for its time is settled when that has come.
-            let still_waiting = |token: &Token| self.waiting.keys().any(|(_, waiting)| waiting == token);
-            let finished: Vec<Token> = released.into_iter().filter(|token| !still_waiting(token)).collect();
-            self.outbox.ack(step, finished);
+    /// Publishes what was decided together in as few messages as it fits into.
+    fn publish(&mut self, now: Timestamp, step: &mut Step, made: Made) {
+        let basis = self.fold.basis(self.configuration.generation);
+        let mut plans = made.plans.into_iter().peekable();
+        while plans.peek().is_some() {
+            let (mut entries, mut holds, mut text) = (Vec::new(), Vec::new(), 0);
+            while let Some((token, plan)) = plans.next_if(|(_, plan)| {
+                text += text_of(plan);
+                entries.is_empty()
+                    || (entries.len() < PLANS_PER_MESSAGE_MAX && text <= PLAN_TEXT_PER_MESSAGE_MAX)
+            }) {
+                holds.push(token);
+                entries.push(Entry::Plan(plan));
+            }
+            holds.dedup();
+            let (topic, holds) = (Topic::Plans, holds.as_slice());
+            let decision = Decision { now, topic, entries, basis, expected_last: None, holds };
+            self.outbox.publish(step, decision);
         }
-        if result == Published::Refused {
-            self.under_way.retain(|_, (under_way, _)| *under_way != ticket);
-            // What is put aside waits for nothing any more.
-            let is_settled = |token: &Token| step.done.iter().any(|(settled, _)| settled == token);
-            self.waiting.retain(|(_, token), _| !is_settled(token));
+        let (mut entries, mut holds) = (Vec::new(), Vec::new());
+        for (report, tokens) in made.reports.into_values() {
+            entries.push(Entry::Report(report));
+            holds.extend(tokens);
+        }
+        holds.sort_unstable();
+        holds.dedup();
+        let topic = Topic::Reports(Role::Planner);
+        self.outbox
+            .publish(step, Decision { now, topic, entries, basis, expected_last: None, holds: &holds });
+    }
+
+    fn published(&mut self, now: Timestamp, step: &mut Step, ticket: Ticket, result: Published) {
+        match self.outbox.published(now, step, ticket, result) {
+            Answer::Stored { released, .. } => {
+                // A delivery that also waits for its time is settled when that has come.
+                let still_waiting = |token: &Token| self.waiting.keys().any(|(_, waiting)| waiting == token);
+                let finished: Vec<Token> =
+                    released.into_iter().filter(|token| !still_waiting(token)).collect();
+                self.outbox.ack(step, finished);
+            }
+            Answer::Refused { batch, .. } => {
+                for entry in &batch.entries {
+                    if let Entry::Plan(plan) = entry {
+                        self.under_way.remove(&plan.incident);
+                        self.looks.forget(plan.incident);
+                    }
+                }
+                // What is put aside waits for nothing any more.
+                let is_settled = |token: &Token| step.done.iter().any(|(settled, _)| settled == token);
+                self.waiting.retain(|(_, token), _| !is_settled(token));
+            }
+            Answer::Stale { .. } | Answer::Unknown | Answer::Nothing => {}
         }
     }
 }
@@ -173,8 +244,18 @@ impl Core for Planner {
         match input {
             Input::Ledger(records) => records.iter().for_each(|record| self.fold.apply(record)),
             Input::Work(deliveries) => self.take(&mut step, deliveries),
-            Input::Published { ticket, result } => self.published(now, &mut step, ticket, result),
-            Input::Configuration(configuration) => self.configuration = configuration,
+            Input::Published { ticket, result } => {
+                self.published(now, &mut step, ticket, result);
+                // A plan that is stored is waited for in the fold; only one that was refused is decided on again.
+                if result != Published::Refused {
+                    self.outbox.tick(now, &mut step);
+                    return step;
+                }
+            }
+            Input::Configuration(configuration) => {
+                self.configuration = configuration;
+                self.looks = Looks::default();
+            }
             Input::Frame(_)
             | Input::Table(_)
             | Input::ReadBack { .. }
@@ -192,6 +273,20 @@ impl Core for Planner {
         self.outbox.tick(now, &mut step);
         step
     }
+}
+
+/// The bytes of a plan that a playbook's author is free to make many.
+fn text_of(plan: &Plan) -> usize {
+    let texts = plan.steps.iter().chain(&plan.undo).map(|action| match &action.spec {
+        ActionSpec::NatsPublish { subject, body } | ActionSpec::NatsRequest { subject, body } => {
+            subject.len() + body.len()
+        }
+        ActionSpec::Webhook { url, body, .. } => url.len() + body.len(),
+        ActionSpec::Command { program, arguments } => {
+            program.len() + arguments.iter().map(|argument| argument.len()).sum::<usize>()
+        }
+    });
+    texts.sum()
 }
 
 /// The incidents that a record gives reason to plan for: newly analysed ones, and those whose plan is over.
@@ -226,116 +321,125 @@ fn incidents_of(record: &Record) -> Vec<IncidentId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::{Bench, configuration, incident, intent_of, plan, violation};
+    use crate::engine::analyze;
     use crate::model::{
-        ActionSpec, Analysis, AnalysisId, Cause, Confidence, Generation, Idempotency, Incident,
-        IncidentPhase, Labels, Plan, PlanEnd, Playbook, Release, Severity, Shard, StepTemplate, Template,
-        Verification,
+        Answer as Answers, Batch, Confidence, ENTRIES_PER_BATCH_MAX, EpisodeId, Labels, MessageId, Phase,
+        Playbook, RuleName, Severity, Template, Verification, Violation,
     };
 
-    fn with_playbook(generation: u64) -> Configuration {
-        let text = |text: &str| Template::parse(text).unwrap();
-        let step = StepTemplate {
-            name: "step".into(),
-            spec: ActionSpec::NatsPublish { subject: text("x"), body: text("y") },
-            timeout: Duration::from_secs(1),
-            idempotency: Idempotency::Key,
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000) + Duration::from_secs(seconds)
+    }
+
+    fn violation(alert: &str, phase: Phase, seconds: u64, interval: u64) -> Entry {
+        Entry::Violation(Arc::new(Violation {
+            episode: EpisodeId::of(&[&alert]),
+            rev: if phase == Phase::Firing { 1 } else { 2 },
+            rule: RuleName { group: "g".into(), alert: alert.into() },
+            severity: Severity::Warning,
+            phase,
+            labels: Labels::new([("service", "a")]).unwrap(),
+            annotations: Vec::new(),
+            since: at(0),
+            at: at(seconds),
+            value: 1.0,
+            sample_interval: Duration::from_secs(interval),
+        }))
+    }
+
+    fn record(sequence: u64, seconds: u64, topic: Topic, entries: Vec<Entry>) -> Arc<Record> {
+        let batch = Batch {
+            id: MessageId::of(&[&sequence]),
+            role: Role::Analyzer,
+            instance: "test".into(),
+            at: at(seconds),
+            basis: crate::model::Basis::default(),
+            trace: 0,
+            entries,
         };
-        let answer = crate::model::Answer {
-            cause: "symptom:Ill".into(),
-            scope: Labels::empty(),
-            min_confidence: Confidence::NONE,
-        };
-        let playbook = |name: &str| Playbook {
-            name: name.into(),
-            answers: vec![answer.clone()],
-            settle: Some(Duration::ZERO),
-            order: 0,
-            steps: vec![step.clone()],
+        Arc::new(Record { sequence, stored_at: at(seconds), topic, batch })
+    }
+
+    /// One playbook that waits as long as the samples of what fires are apart.
+    fn configuration() -> Arc<Configuration> {
+        let playbook = Playbook {
+            name: "restart".into(),
+            answers: vec![Answers {
+                cause: "symptom:Slow".into(),
+                scope: Labels::empty(),
+                min_confidence: Confidence::NONE,
+            }],
+            settle: None,
+            order: 1,
+            steps: Vec::new(),
             verify: Verification {
-                expr: text("up"),
+                expr: Template::verbatim("load < 5"),
                 harm: None,
                 settle: Duration::ZERO,
-                within: Duration::from_secs(1),
+                within: Duration::from_secs(20),
                 evaluations: 1,
             },
             undo: Vec::new(),
         };
-        let playbooks = vec![playbook("mend"), playbook("other")];
-        Configuration { generation: Generation(generation), playbooks, ..configuration() }
+        let scope_labels = vec!["service".into()];
+        Arc::new(Configuration { playbooks: vec![playbook], scope_labels, ..Configuration::default() })
     }
 
-    /// An incident with an analysis; returns the record that is the planner's work.
-    fn fall_ill(bench: &mut Bench<Planner>, service: &str) -> Arc<Record> {
-        let found = violation(service, 0, bench.now);
-        let scope = Labels::new([("service", service)]).unwrap();
-        let opened = Incident {
-            id: incident(service),
-            rev: 1,
-            phase: IncidentPhase::Open,
-            scope: scope.clone(),
-            severity: Severity::Warning,
-            joined: vec![found.episode],
-            violations: 1,
-            opened_at: bench.now,
-            changed_at: bench.now,
-        };
-        let cause = Cause {
-            name: "symptom:Ill".into(),
-            scope,
-            confidence: Confidence::new(0.8).unwrap(),
-            evidence: Vec::new(),
-        };
-        let analysis = Analysis {
-            id: AnalysisId::of(&[&opened.id, &1_u64]),
-            incident: opened.id,
-            incident_rev: 1,
-            patterns: Vec::new(),
-            causes: vec![cause],
-        };
-        bench.record(Topic::Violations(Severity::Warning), Entry::Violation(Arc::new(found)));
-        bench.record(Topic::Analyses(Shard::default()), Entry::Incident(Arc::new(opened)));
-        bench.record(Topic::Analyses(Shard::default()), Entry::Analysis(Arc::new(analysis)))
+    /// A planner, and the analysis of an incident of which one violation is sampled every 16 s and one every second.
+    fn begun() -> (Planner, Arc<Record>) {
+        let configuration = configuration();
+        let firing = vec![violation("Slow", Phase::Firing, 0, 16), violation("Quick", Phase::Firing, 0, 1)];
+        let firing = record(1, 0, Topic::Violations(Severity::Warning), firing);
+        let mut fold = Fold::default();
+        fold.apply(&firing);
+        let decided = analyze::decide(&fold, &configuration, ENTRIES_PER_BATCH_MAX).entries;
+        let analysed = record(2, 0, Topic::Analyses(crate::model::Shard::default()), decided);
+        let mut planner = Planner::new("test".into(), configuration);
+        planner.handle(at(0), Input::Ledger(vec![firing, Arc::clone(&analysed)]));
+        (planner, analysed)
     }
 
-    fn deliver(bench: &mut Bench<Planner>, record: &Arc<Record>, token: u64) {
+    fn deliver(planner: &mut Planner, seconds: u64, token: u64, record: &Arc<Record>) -> Step {
         let work = Work::Record(Arc::clone(record));
-        bench.give(Input::Work(vec![Delivery { token: Token(token), delivered: 1, work }]));
+        let delivery = Delivery { token: Token(token), delivered: token, work };
+        planner.handle(at(seconds), Input::Work(vec![delivery]))
     }
 
     #[test]
-    fn a_planner_with_an_older_charter_than_the_one_that_holds_leaves_the_work_to_others() {
-        let mut bench = Bench::new(Planner::new("one".into(), Arc::new(with_playbook(1))));
-        let newer = Admission::Charter { generation: Generation(2) };
-        bench.record(Topic::Admission, Entry::Admission(newer));
-        let record = fall_ill(&mut bench, "a");
-        deliver(&mut bench, &record, 1);
-        assert!(bench.entries(Topic::Plans).is_empty());
-        assert_eq!(bench.done, [(Token(1), Done::Nak(OUTDATED_PAUSE))]);
-        bench.give(Input::Configuration(Arc::new(with_playbook(2))));
-        deliver(&mut bench, &record, 2);
-        assert_eq!(bench.entries(Topic::Plans).len(), 1);
+    fn a_delivery_that_comes_again_does_not_make_the_plan_come_sooner() {
+        let (mut planner, analysed) = begun();
+        let step = deliver(&mut planner, 0, 1, &analysed);
+        assert_eq!(step.done, [(Token(1), Done::Nak(Duration::from_secs(16)))]);
+
+        // What fires now is sampled every second: a look would find that the incident is stable.
+        let over = vec![violation("Slow", Phase::Resolved, 1, 16)];
+        let over = record(3, 1, Topic::Violations(Severity::Warning), over);
+        planner.handle(at(1), Input::Ledger(vec![over]));
+        let step = deliver(&mut planner, 5, 2, &analysed);
+        assert!(step.emit.is_empty());
+        assert_eq!(step.done, [(Token(2), Done::Nak(Duration::from_secs(11)))]);
+
+        let step = deliver(&mut planner, 16, 3, &analysed);
+        assert_eq!(step.emit.len(), 1);
+        assert!(step.done.is_empty());
     }
 
     #[test]
-    fn nothing_is_planned_beside_a_plan_at_work_though_a_newer_one_was_given_up() {
-        let mut bench = Bench::new(Planner::new("one".into(), Arc::new(with_playbook(1))));
-        let record = fall_ill(&mut bench, "a");
-        let first = plan("a", 1, Idempotency::Key, bench.now);
-        let second = plan("a", 2, Idempotency::Key, bench.now);
-        bench.record(Topic::Plans, Entry::Plan(Arc::new(first.clone())));
-        bench.record(Topic::Plans, Entry::Plan(Arc::new(second.clone())));
-        bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&first))));
-        let release = |plan: &Plan, end| {
-            Entry::Admission(Admission::Release(Release { plan: plan.id, incident: plan.incident, end }))
-        };
-        bench.record(Topic::Admission, release(&second, PlanEnd::Cancelled));
-        deliver(&mut bench, &record, 1);
-        assert_eq!(bench.entries(Topic::Plans).len(), 2);
-        let over = bench.record(Topic::Admission, release(&first, PlanEnd::Failed));
-        deliver(&mut bench, &over, 2);
-        let plans = bench.entries(Topic::Plans);
-        assert_eq!(plans.len(), 3);
-        assert!(matches!(plans[2], Entry::Plan(plan) if plan.generation == 3 && &*plan.playbook == "other"));
+    fn a_planner_that_did_not_look_decides_on_a_delivery_that_comes_again() {
+        let (mut planner, analysed) = begun();
+        let step = deliver(&mut planner, 20, 2, &analysed);
+        assert_eq!(step.emit.len(), 1);
+    }
+
+    #[test]
+    fn a_plan_that_was_refused_is_decided_on_again() {
+        let (mut planner, analysed) = begun();
+        let ticket = deliver(&mut planner, 16, 1, &analysed).emit[0].ticket;
+        planner.handle(at(16), Input::Published { ticket, result: Published::Refused });
+        let step = deliver(&mut planner, 17, 2, &analysed);
+        assert_eq!(step.emit.len(), 1);
     }
 }
+
+#[cfg(test)]
+mod stories;

@@ -3,13 +3,17 @@
 use serde_json::{Value, json};
 
 use super::facts::{self, id};
+use super::rings::{self, Ring};
 use super::{Knowledge, KnowledgeError};
-use crate::model::{ActionId, AnalysisId, Entry, IncidentId, IncidentPhase, Labels, PlanId, Record};
+use crate::model::{
+    ActionId, Admission, AnalysisId, AttemptId, Entry, EpisodeId, IncidentId, IncidentPhase, Labels, PlanId,
+    Record,
+};
 use crate::store::{KeyRange, Table};
 use crate::wire;
 
-/// Rows of one incident in one answer.
-const ROWS_MAX: usize = 2_000;
+/// Rows of one incident in one answer: as many as are kept of one.
+const ROWS_MAX: usize = facts::ROWS_PER_INCIDENT_MAX as usize;
 /// Incidents, plans or learned pairs in one answer.
 const LISTED_MAX: usize = 500;
 /// An answer is one message: what would make it larger is left out, and said so.
@@ -30,7 +34,7 @@ pub enum Question {
         /// How many.
         limit: usize,
     },
-    /// Everything about an incident, by the id of the incident, one of its plans, analyses or actions.
+    /// Everything about an incident, by the id of the incident, one of its episodes, plans, analyses, actions or attempts.
     Explain {
         /// The id in its text form.
         id: String,
@@ -80,8 +84,9 @@ impl Knowledge {
         Ok(json!({
             "applied": stats.applied,
             "stored_at": stats.stored_at.to_rfc3339(),
-            "incidents": facts::count(&self.store)?,
-            "incidents_max": facts::INCIDENTS_MAX,
+            "incidents": rings::count(&self.store, Ring::Incidents)?,
+            "incidents_max": Ring::Incidents.max(),
+            "full_thousandths": self.store.fullness(),
             "records": stats.records,
             "live_bytes": stats.live_bytes,
             "disk_bytes": stats.disk_bytes,
@@ -167,7 +172,7 @@ impl Knowledge {
             .flat_map(|row| row.batch.entries.iter().filter_map(Entry::as_incident))
             .flat_map(|incident| incident.joined.clone())
             .collect();
-        for episode in joined {
+        for episode in joined.into_iter().take(ROWS_MAX) {
             let range = KeyRange::prefix(&id(episode.as_u128()));
             for row in self.store.scan(Table::Violations, &range, ROWS_MAX)?.records {
                 rows.push(wire::ledger::kept(&row.value)?);
@@ -217,16 +222,41 @@ impl Knowledge {
                 return Ok(self.store.get(table, &id(bits))?);
             }
         }
+        if let Ok(episode) = text.parse::<EpisodeId>() {
+            // The first episode of an incident has its bits.
+            let first = id(IncidentId::of_episode(episode).as_u128());
+            if !self.rows_of(&first)?.is_empty() {
+                return Ok(Some(first.to_vec()));
+            }
+            return self.newest_with(
+                |entry| matches!(entry, Entry::Incident(incident) if incident.joined.contains(&episode)),
+            );
+        }
+        if let Ok(attempt) = text.parse::<AttemptId>() {
+            return self.newest_with(|entry| {
+                matches!(entry, Entry::Admission(Admission::Intent(intent)) if intent.attempt == attempt)
+            });
+        }
+        Ok(None)
+    }
+
+    /// The newest incident of which something is so, among the [`LISTED_MAX`] newest: there is no index to ask.
+    fn newest_with(&self, is_it: impl Fn(&Entry) -> bool) -> Result<Option<Vec<u8>>, KnowledgeError> {
+        for incident in self.newest(LISTED_MAX)? {
+            if self.rows_of(&incident)?.iter().flat_map(|row| &row.batch.entries).any(&is_it) {
+                return Ok(Some(incident));
+            }
+        }
         Ok(None)
     }
 
     fn newest(&self, limit: usize) -> Result<Vec<Vec<u8>>, KnowledgeError> {
         let mut newest = std::collections::VecDeque::new();
-        let mut range = KeyRange::all();
+        let (table, mut range) = Ring::Incidents.in_time();
         loop {
-            let page = self.store.scan(Table::ByTime, &range, ROWS_MAX)?;
+            let page = self.store.scan(table, &range, ROWS_MAX)?;
             for row in &page.records {
-                newest.extend(row.key.get(8..24).map(<[u8]>::to_vec));
+                newest.extend(Ring::subject(&row.key).map(<[u8]>::to_vec));
                 if newest.len() > limit {
                     newest.pop_front();
                 }
@@ -240,7 +270,7 @@ impl Knowledge {
     }
 
     fn rows_of(&self, incident: &[u8]) -> Result<Vec<Record>, KnowledgeError> {
-        let rows = self.store.scan(Table::Incidents, &KeyRange::prefix(incident), ROWS_MAX)?.records;
+        let rows = self.store.scan(Table::Incidents, &facts::rows_of(incident), ROWS_MAX)?.records;
         rows.iter().map(|row| Ok(wire::ledger::kept(&row.value)?)).collect()
     }
 }

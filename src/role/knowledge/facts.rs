@@ -1,120 +1,198 @@
 //! What a record of the ledger leaves in the store.
 //!
 //! Everything about an incident is kept under the incident's id in the order of the ledger, so that an explanation is one
-//! scan; small indexes lead there from a plan, an action or an episode.
+//! scan; small indexes lead there from a plan, an action or an analysis. In front of the rows of an incident stands its
+//! head: how many rows there are.
+//!
+//! What one record says never ends the role: a row that the store cannot take is left out, counted and told.
+
+use std::sync::Arc;
 
 use super::KnowledgeError;
+use super::rings::Ring;
+use super::writing::Writing;
 use crate::engine::fold::Effectiveness;
-use crate::model::{Admission, Entry, IncidentId, Record, Topic, Verdict};
-use crate::store::{Change, KeyRange, Store, Table};
+use crate::model::{Admission, Batch, Entry, IncidentId, Plan, Record, Topic, Verdict, Violation};
+use crate::store::{KeyRange, Table, VALUE_BYTES_MAX};
+use crate::telemetry;
 use crate::wire::{self, knowledge::LearnedRow};
 
-/// Incidents that are kept; the oldest goes first. At about 10 KiB each a store stays below a gigabyte.
-pub(super) const INCIDENTS_MAX: u64 = 50_000;
-/// Incidents that are dropped in one change.
-const DROPPED_AT_ONCE_MAX: usize = 16;
-/// Rows of one incident that are looked at in one go.
-const ROWS_MAX: usize = 1_000;
+/// Rows of one incident that are kept: one that flaps for months says the same over and over; the oldest go first.
+pub(super) const ROWS_PER_INCIDENT_MAX: u32 = 2_000;
+/// Rows that go at once where an incident has too many.
+const ROWS_SHORTENED_AT_ONCE: usize = 200;
+/// Rows of an incident that are looked at in one go.
+const PAGE_ROWS: usize = 64;
+/// A verdict and what it teaches, with their counts: they stand in one piece, or a verdict would be learned twice.
+const ROWS_PER_VERDICT: usize = 12;
+/// A row with its count, its index and the head of its incident.
+const ROWS_AROUND_ONE: usize = 6;
 
-/// The key of the count of incidents.
-const INCIDENT_COUNT: &[u8] = b"incidents";
-
-/// Adds what a record says, and drops the oldest incidents where they become too many. Applying it twice writes the same
-/// rows.
-pub(super) fn remember(store: &Store, change: &mut Change, record: &Record) -> Result<(), KnowledgeError> {
-    let mut added = 0;
-    for (index, entry) in record.batch.entries.iter().enumerate() {
-        remember_entry(store, change, record, index, entry)?;
-        // Copies for subscribers say nothing new.
-        if let (Topic::Analyses(_), Some(incident)) = (record.topic, entry.as_incident())
-            && incident.rev == 1
-            && first_seen(store, change, record, incident.id)?
-        {
-            added += 1;
-        }
+/// Adds what a record says. Applying it twice writes the same rows.
+pub(super) fn remember(writing: &mut Writing<'_>, record: &Record) -> Result<(), KnowledgeError> {
+    // What the store has is not looked through again.
+    if record.sequence <= writing.store().applied() {
+        return Ok(());
     }
-    if added > 0 {
-        let dropped = forget(store, change, count(store)? + added)?;
-        let kept = count(store)? + added - dropped;
-        change.put(Table::Meta, INCIDENT_COUNT, &kept.to_be_bytes())?;
+    remember_entries(writing, record)?;
+    writing.reach(record.sequence, record.stored_at);
+    Ok(())
+}
+
+pub(super) fn remember_entries(writing: &mut Writing<'_>, record: &Record) -> Result<(), KnowledgeError> {
+    for (index, entry) in record.batch.entries.iter().enumerate() {
+        match remember_entry(writing, record, index, entry) {
+            Ok(()) => {}
+            Err(error) if error.is_about_the_record() => {
+                let cause = super::explain(&error);
+                tracing::error!(sequence = record.sequence, entry = index, %cause, "an entry of the ledger is not kept");
+                telemetry::knowledge_left_out();
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
 
 fn remember_entry(
-    store: &Store,
-    change: &mut Change,
+    writing: &mut Writing<'_>,
     record: &Record,
     index: usize,
     entry: &Entry,
 ) -> Result<(), KnowledgeError> {
-    let mut alone = record.clone();
-    alone.batch.entries = vec![entry.clone()];
+    // Not the batch with one entry left: copying 256 of them for each of 256 is what storms were slow at.
+    let Batch { id: message, role, ref instance, at, basis, trace, entries: _ } = record.batch;
+    let entries = vec![entry.clone()];
+    let batch = Batch { id: message, role, instance: Arc::clone(instance), at, basis, trace, entries };
+    let alone = Record { batch, ..*record };
     let row = wire::ledger::keep(&alone)?;
+    if row.len() > VALUE_BYTES_MAX {
+        return Err(KnowledgeError::TooLarge { bytes: row.len() });
+    }
     let place = place(record.sequence, index);
-    let about = |change: &mut Change, incident: IncidentId| -> Result<(), KnowledgeError> {
-        change.put(Table::Incidents, &join(&id(incident.as_u128()), &place), &row)?;
-        Ok(())
-    };
     match entry {
-        Entry::Violation(violation) => {
-            let key = join(&id(violation.episode.as_u128()), &violation.rev.to_be_bytes());
-            change.put(Table::Violations, &key, &row)?;
-        }
-        Entry::Incident(incident) => {
-            if matches!(record.topic, Topic::Analyses(_)) {
-                about(change, incident.id)?;
-            }
-        }
+        Entry::Violation(violation) => remember_violation(writing, violation, &place, &row),
+        Entry::Incident(incident) => match record.topic {
+            Topic::Analyses(_) => about(writing, incident.id, &place, &row),
+            // Copies for subscribers say nothing new.
+            Topic::Incidents(_)
+            | Topic::Violations(_)
+            | Topic::Plans
+            | Topic::Admission
+            | Topic::Outcomes(_)
+            | Topic::Verdicts(_)
+            | Topic::Reports(_)
+            | Topic::Changes
+            | Topic::Control => Ok(()),
+        },
         Entry::Analysis(analysis) => {
-            about(change, analysis.incident)?;
-            change.put(Table::Analyses, &id(analysis.id.as_u128()), &id(analysis.incident.as_u128()))?;
+            about(writing, analysis.incident, &place, &row)?;
+            writing.put(Table::Analyses, &id(analysis.id.as_u128()), &id(analysis.incident.as_u128()))
         }
         Entry::Plan(plan) => {
-            about(change, plan.incident)?;
-            let incident = id(plan.incident.as_u128());
-            change.put(Table::Plans, &id(plan.id.as_u128()), &incident)?;
-            for action in plan.steps.iter().chain(&plan.undo) {
-                change.put(Table::Actions, &id(action.id.as_u128()), &incident)?;
-            }
+            about(writing, plan.incident, &place, &row)?;
+            index_plan(writing, plan)
         }
-        Entry::Admission(Admission::Intent(intent)) => about(change, intent.incident)?,
-        Entry::Admission(Admission::Release(release)) => about(change, release.incident)?,
-        Entry::Outcome(outcome) => about(change, outcome.incident)?,
+        Entry::Admission(Admission::Intent(intent)) => about(writing, intent.incident, &place, &row),
+        Entry::Admission(Admission::Release(release)) => about(writing, release.incident, &place, &row),
+        Entry::Outcome(outcome) => about(writing, outcome.incident, &place, &row),
         Entry::Verdict(verdict) => {
-            about(change, verdict.incident)?;
-            learn(store, change, record, verdict)?;
+            about(writing, verdict.incident, &place, &row)?;
+            learn(writing, record, verdict)
         }
         Entry::Report(report) => {
             if let Some(incident) = report.incident {
-                about(change, incident)?;
+                about(writing, incident, &place, &row)?;
             }
-            change.put(Table::Reports, &place, &row)?;
+            in_order(writing, Ring::Reports, &place, &row)
         }
-        Entry::Change(_) => change.put(Table::Changes, &place, &row)?,
+        Entry::Change(_) => in_order(writing, Ring::Changes, &place, &row),
         Entry::Admission(Admission::Halt { .. } | Admission::Resume { .. } | Admission::Charter { .. })
-        | Entry::Applied { .. } => change.put(Table::Control, &place, &row)?,
+        | Entry::Applied { .. } => in_order(writing, Ring::Control, &place, &row),
+    }
+}
+
+/// A row of a table that is kept in the order of the ledger.
+fn in_order(writing: &mut Writing<'_>, ring: Ring, place: &[u8], row: &[u8]) -> Result<(), KnowledgeError> {
+    writing.make_room(ROWS_AROUND_ONE, row.len())?;
+    if writing.get(ring.table(), place)?.is_none() {
+        writing.count_up(ring)?;
+    }
+    writing.put(ring.table(), place, row)
+}
+
+fn remember_violation(
+    writing: &mut Writing<'_>,
+    violation: &Violation,
+    place: &[u8],
+    row: &[u8],
+) -> Result<(), KnowledgeError> {
+    writing.make_room(ROWS_AROUND_ONE, row.len())?;
+    let key = join(&id(violation.episode.as_u128()), &violation.rev.to_be_bytes());
+    // What comes again at another place is what came first.
+    if writing.get(Table::Violations, &key)?.is_some() {
+        return Ok(());
+    }
+    writing.put(Table::Violations, &key, row)?;
+    writing.put(Table::ByTime, &Ring::Violations.by_time(place, &key), &[])?;
+    writing.count_up(Ring::Violations)
+}
+
+/// A row about an incident, which begins to be known with the first one.
+fn about(
+    writing: &mut Writing<'_>,
+    incident: IncidentId,
+    place: &[u8],
+    row: &[u8],
+) -> Result<(), KnowledgeError> {
+    let incident = id(incident.as_u128());
+    let known = writing.get(Table::Incidents, &incident)?;
+    let mut head = known.as_deref().and_then(Head::read);
+    if let Some(full) = &mut head
+        && full.rows >= ROWS_PER_INCIDENT_MAX
+    {
+        full.rows -= shorten(writing, &incident)?;
+    }
+    writing.make_room(ROWS_AROUND_ONE, row.len())?;
+    let mut head = if let Some(head) = head {
+        head
+    } else {
+        writing.put(Table::ByTime, &Ring::Incidents.by_time(place, &incident), &[])?;
+        writing.count_up(Ring::Incidents)?;
+        Head { rows: 0 }
+    };
+    let key = join(&incident, place);
+    if writing.get(Table::Incidents, &key)?.is_none() {
+        head.rows += 1;
+    }
+    writing.put(Table::Incidents, &incident, &head.encode())?;
+    writing.put(Table::Incidents, &key, row)
+}
+
+fn index_plan(writing: &mut Writing<'_>, plan: &Plan) -> Result<(), KnowledgeError> {
+    let incident = id(plan.incident.as_u128());
+    writing.put(Table::Plans, &id(plan.id.as_u128()), &incident)?;
+    for action in plan.steps.iter().chain(&plan.undo) {
+        writing.put(Table::Actions, &id(action.id.as_u128()), &incident)?;
     }
     Ok(())
 }
 
 /// The first verdict on a plan counts, as in the fold.
-fn learn(
-    store: &Store,
-    change: &mut Change,
-    record: &Record,
-    verdict: &Verdict,
-) -> Result<(), KnowledgeError> {
+fn learn(writing: &mut Writing<'_>, record: &Record, verdict: &Verdict) -> Result<(), KnowledgeError> {
+    writing.make_room(ROWS_PER_VERDICT, 4 * wire::TEXT_BYTES_MAX)?;
     let plan = id(verdict.plan.as_u128());
-    if store.get(Table::Verdicts, &plan)?.is_some() {
+    if writing.get(Table::Verdicts, &plan)?.is_some() {
         return Ok(());
     }
-    change.put(Table::Verdicts, &plan, verdict.kind.as_str().as_bytes())?;
+    writing.put(Table::Verdicts, &plan, verdict.kind.as_str().as_bytes())?;
     for scope in [None, Some(&verdict.scope)] {
         let key = wire::knowledge::learned_key(&verdict.playbook, &verdict.cause, scope);
-        let known = match store.get(Table::Learned, &key)? {
-            Some(row) => wire::knowledge::decode_learned(&row)?.effectiveness,
-            None => Effectiveness::unknown(record.stored_at),
+        let known = if let Some(row) = writing.get(Table::Learned, &key)? {
+            wire::knowledge::decode_learned(&row)?.effectiveness
+        } else {
+            writing.count_up(Ring::Learned)?;
+            Effectiveness::unknown(record.stored_at)
         };
         let row = LearnedRow {
             playbook: verdict.playbook.to_string(),
@@ -122,77 +200,72 @@ fn learn(
             scope: scope.cloned(),
             effectiveness: known.taught(verdict.kind, record.stored_at),
         };
-        change.put(Table::Learned, &key, &wire::knowledge::encode_learned(&row)?)?;
+        writing.put(Table::Learned, &key, &wire::knowledge::encode_learned(&row)?)?;
     }
     Ok(())
 }
 
-/// Notes when an incident began; whether that was not known.
-fn first_seen(
-    store: &Store,
-    change: &mut Change,
-    record: &Record,
-    incident: IncidentId,
-) -> Result<bool, KnowledgeError> {
-    let by_time = join(&record.sequence.to_be_bytes(), &id(incident.as_u128()));
-    if store.get(Table::ByTime, &by_time)?.is_some() {
-        return Ok(false);
+/// Drops the oldest rows of an incident that has too many; how many.
+fn shorten(writing: &mut Writing<'_>, incident: &[u8]) -> Result<u32, KnowledgeError> {
+    writing.store_piece()?;
+    let page = writing.store().scan(Table::Incidents, &rows_of(incident), ROWS_SHORTENED_AT_ONCE)?;
+    for row in &page.records {
+        forget_row(writing, &row.key, &row.value)?;
     }
-    change.put(Table::ByTime, &by_time, &[])?;
-    Ok(true)
+    let count = page.records.len();
+    telemetry::knowledge_dropped("incident_rows", count as u64);
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// How many incidents are kept.
-pub(super) fn count(store: &Store) -> Result<u64, KnowledgeError> {
-    let row = store.get(Table::Meta, INCIDENT_COUNT)?;
-    Ok(row.and_then(|row| <[u8; 8]>::try_from(row).ok()).map_or(0, u64::from_be_bytes))
-}
-
-/// Drops the oldest incidents that are too many, with their indexes and violations; how many.
-fn forget(store: &Store, change: &mut Change, kept: u64) -> Result<u64, KnowledgeError> {
-    let surplus = usize::try_from(kept.saturating_sub(INCIDENTS_MAX)).unwrap_or(0).min(DROPPED_AT_ONCE_MAX);
-    if surplus == 0 {
-        return Ok(0);
-    }
-    for oldest in store.scan(Table::ByTime, &KeyRange::all(), surplus)?.records {
-        let Some(incident) = oldest.key.get(8..24) else { continue };
-        for row in store.scan(Table::Incidents, &KeyRange::prefix(incident), ROWS_MAX)?.records {
-            for (table, key) in
-                wire::ledger::kept(&row.value).map(|record| indexes(&record)).unwrap_or_default()
-            {
-                change.delete(table, &key)?;
-            }
-            change.delete(Table::Incidents, &row.key)?;
+/// Drops an incident, in as many pieces as it takes; its head goes last, so that what a crash leaves is found again.
+pub(super) fn forget(writing: &mut Writing<'_>, by_time: &[u8]) -> Result<(), KnowledgeError> {
+    let Some(incident) = Ring::subject(by_time) else {
+        return writing.delete(Table::ByTime, by_time);
+    };
+    let mut rows = rows_of(incident);
+    loop {
+        let page = writing.store().scan(Table::Incidents, &rows, PAGE_ROWS)?;
+        for row in &page.records {
+            forget_row(writing, &row.key, &row.value)?;
         }
-        change.delete(Table::ByTime, &oldest.key)?;
+        match page.records.last() {
+            Some(last) if page.more => rows = rows.after(&last.key),
+            Some(_) | None => break,
+        }
     }
-    Ok(surplus as u64)
+    writing.make_room(ROWS_AROUND_ONE, 0)?;
+    writing.delete(Table::Incidents, incident)?;
+    writing.delete(Table::ByTime, by_time)?;
+    writing.count_down(Ring::Incidents)
+}
+
+/// The indexes first: they are found by the row.
+fn forget_row(writing: &mut Writing<'_>, key: &[u8], row: &[u8]) -> Result<(), KnowledgeError> {
+    // A row that cannot be read any more has indexes that lead nowhere; those are few and small.
+    if let Ok(record) = wire::ledger::kept(row) {
+        for (table, key) in indexes(&record) {
+            writing.delete(table, &key)?;
+        }
+    }
+    writing.delete(Table::Incidents, key)
 }
 
 /// The rows elsewhere that lead to a row of an incident.
-fn indexes(record: &Record) -> Vec<(Table, Vec<u8>)> {
+fn indexes(record: &Record) -> Vec<(Table, [u8; 16])> {
     let mut rows = Vec::new();
     for entry in &record.batch.entries {
         match entry {
             Entry::Plan(plan) => {
-                rows.push((Table::Plans, id(plan.id.as_u128()).to_vec()));
-                rows.push((Table::Verdicts, id(plan.id.as_u128()).to_vec()));
+                rows.push((Table::Plans, id(plan.id.as_u128())));
                 let actions = plan.steps.iter().chain(&plan.undo);
-                rows.extend(actions.map(|action| (Table::Actions, id(action.id.as_u128()).to_vec())));
+                rows.extend(actions.map(|action| (Table::Actions, id(action.id.as_u128()))));
             }
-            Entry::Analysis(analysis) => rows.push((Table::Analyses, id(analysis.id.as_u128()).to_vec())),
-            Entry::Incident(incident) => {
-                // An episode has few revisions: firing, resolved.
-                let revisions =
-                    incident.joined.iter().flat_map(|episode| (1..=4_u32).map(move |rev| (episode, rev)));
-                rows.extend(revisions.map(|(episode, rev)| {
-                    (Table::Violations, join(&id(episode.as_u128()), &rev.to_be_bytes()))
-                }));
-            }
-            Entry::Violation(_)
+            Entry::Verdict(verdict) => rows.push((Table::Verdicts, id(verdict.plan.as_u128()))),
+            Entry::Analysis(analysis) => rows.push((Table::Analyses, id(analysis.id.as_u128()))),
+            Entry::Incident(_)
+            | Entry::Violation(_)
             | Entry::Admission(_)
             | Entry::Outcome(_)
-            | Entry::Verdict(_)
             | Entry::Report(_)
             | Entry::Change(_)
             | Entry::Applied { .. } => {}
@@ -201,15 +274,36 @@ fn indexes(record: &Record) -> Vec<(Table, Vec<u8>)> {
     rows
 }
 
+/// What stands in front of the rows of an incident.
+struct Head {
+    /// How many there are.
+    rows: u32,
+}
+
+impl Head {
+    fn encode(&self) -> [u8; 4] {
+        self.rows.to_be_bytes()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Some(Self { rows: u32::from_be_bytes(bytes.try_into().ok()?) })
+    }
+}
+
 /// The key of an id.
 pub(super) fn id(bits: u128) -> [u8; 16] {
     bits.to_be_bytes()
+}
+
+/// The rows of an incident, without its head.
+pub(super) fn rows_of(incident: &[u8]) -> KeyRange {
+    KeyRange::prefix(incident).after(incident)
 }
 
 fn place(sequence: u64, index: usize) -> Vec<u8> {
     join(&sequence.to_be_bytes(), &u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes())
 }
 
-fn join(head: &[u8], tail: &[u8]) -> Vec<u8> {
+pub(super) fn join(head: &[u8], tail: &[u8]) -> Vec<u8> {
     [head, tail].concat()
 }

@@ -4,6 +4,7 @@
 //! are late, lost, doubled and out of order, processes die and come back. The cores are the ones of production, and so
 //! is the order of each step: decide, publish, settle last.
 
+mod member;
 mod weather;
 
 use std::cmp::Reverse;
@@ -11,83 +12,29 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use member::MemberId;
 pub use weather::{Calm, Hop, Weather};
 
-use crate::bus::memory::{Filter, MemoryLedger, Queue};
+use member::{Event, Member, Place, Poll, Source, local};
+
+use super::live::ACK_WAIT;
+use crate::bus::memory::{Filter, MemoryLedger, Precedence, Queue};
 use crate::engine::core::Unanswered;
-use crate::engine::{
-    Act, Acted, Ask, Core, Delivery, Done, Emit, Input, Intake, Lease, Published, Step, Ticket, Token, Work,
-};
+use crate::engine::{Act, Acted, Ask, Core, Delivery, Done, Input, Intake, Lease, Published, Step, Work};
 use crate::model::{OutcomeResult, Timestamp};
 
 /// After it a request without an answer has timed out, as in the live runner.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deliveries taken from a shared queue at once, as in the live runner.
 const WORK_BATCH_MAX: usize = 256;
-/// Acknowledgement wait of shared queues, as in the live runner.
-const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Deliveries a shared queue may have unsettled, as in the live runner.
 const ACK_PENDING_MAX: usize = 4_096;
-
-/// A process of a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MemberId(usize);
 
 /// Makes the core of a member, anew with each start; the number counts its starts.
 pub type MakeCore<'a> = Box<dyn Fn(u64) -> Box<dyn Core + 'a> + 'a>;
 
 /// What the managed resource does when it is called: how the attempt ended, and what it said.
 pub type Target<'a> = Box<dyn FnMut(Timestamp, &Act) -> (OutcomeResult, Arc<str>) + 'a>;
-
-struct Member<'a> {
-    make: MakeCore<'a>,
-    core: Option<Box<dyn Core + 'a>>,
-    /// Counts the starts; what was meant for an earlier one does not reach this one.
-    start: u64,
-    /// How far its clock is off, in milliseconds.
-    skew_millis: i64,
-    queue: Option<Arc<str>>,
-    takes_intake: Option<fn(&Intake) -> bool>,
-    fed: u64,
-    tokens: BTreeMap<Token, Source>,
-    last_token: u64,
-    waiting: BTreeSet<Ticket>,
-    wake_at: Option<Timestamp>,
-    /// When it looks next, and at what.
-    scheduled: BTreeMap<Poll, Timestamp>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
-    Ledger(u64),
-    Intake(u64),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Poll {
-    Feed,
-    Work,
-}
-
-enum Event {
-    /// From outside, or an answer: for the core as it is.
-    Give(MemberId, u64, Box<Input>),
-    Poll(MemberId, u64, Poll),
-    Wake(MemberId, u64),
-    Arrive(MemberId, u64, Box<Emit>, bool),
-    Answer(MemberId, u64, Ticket, Published),
-    Settle(MemberId, Source, Done),
-    Call(MemberId, u64, Box<Act>),
-    Intake(Box<Intake>),
-}
-
-/// Outside comes before inside at the same instant: what arrives together is decided on together.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    at: Timestamp,
-    inside: bool,
-    order: u64,
-}
 
 /// See the module.
 pub struct World<'a, W> {
@@ -145,6 +92,8 @@ impl<'a, W: Weather> World<'a, W> {
             queue,
             takes_intake,
             fed: 0,
+            caught_up: false,
+            held: Vec::new(),
             tokens: BTreeMap::new(),
             last_token: 0,
             waiting: BTreeSet::new(),
@@ -153,6 +102,11 @@ impl<'a, W: Weather> World<'a, W> {
         });
         self.poll(id);
         id
+    }
+
+    /// Lets the ledger answer as that server does.
+    pub fn answer_by(&mut self, precedence: Precedence) {
+        self.ledger.answer_by(precedence);
     }
 
     /// Sets a member's clock off.
@@ -164,17 +118,6 @@ impl<'a, W: Weather> World<'a, W> {
     pub fn give(&mut self, at: Timestamp, member: MemberId, input: Input) {
         let start = self.members[member.0].start;
         self.schedule_outside(at, Event::Give(member, start, Box::new(input)));
-    }
-
-    /// Sends a member samples at a time: the weather is between them, and a process that is not there misses them.
-    pub fn send(&mut self, at: Timestamp, member: MemberId, input: &Input) {
-        let copies = 1 + usize::from(self.weather.is_repeated(Hop::Samples));
-        for _ in 0..copies {
-            if !self.weather.is_lost(Hop::Samples) {
-                let at = at + self.weather.delay(Hop::Samples);
-                self.give(at, member, input.clone());
-            }
-        }
     }
 
     /// Puts something into the intake at a time.
@@ -197,6 +140,8 @@ impl<'a, W: Weather> World<'a, W> {
         member.scheduled.clear();
         member.wake_at = None;
         member.fed = 0;
+        member.caught_up = false;
+        member.held.clear();
     }
 
     /// Starts a process anew.
@@ -256,7 +201,10 @@ impl<'a, W: Weather> World<'a, W> {
         match event {
             Event::Give(member, start, input) => {
                 // Outside does not know that a process was started anew; an answer is for the one that asked.
-                if self.is_start(member, start) || matches!(*input, Input::Frame(_) | Input::Table(_)) {
+                let is_sample = matches!(*input, Input::Frame(_) | Input::Table(_));
+                if is_sample && self.lives(member) && !self.members[member.0].caught_up {
+                    self.members[member.0].held.push(*input);
+                } else if is_sample || self.is_start(member, start) {
                     self.hand(member, *input);
                 }
             }
@@ -314,6 +262,7 @@ impl<'a, W: Weather> World<'a, W> {
     fn feed(&mut self, id: MemberId) {
         let records = self.ledger.read_from(self.members[id.0].fed + 1);
         if records.is_empty() {
+            self.catch_up(id);
             return;
         }
         let taken = self.weather.take(records.len()).clamp(1, records.len());
@@ -324,6 +273,16 @@ impl<'a, W: Weather> World<'a, W> {
         self.hand(id, Input::Ledger(records));
         again.into_iter().for_each(|again| self.hand(id, Input::Ledger(again)));
         if more {
+            self.poll(id);
+        } else {
+            self.catch_up(id);
+        }
+    }
+
+    fn catch_up(&mut self, id: MemberId) {
+        if !std::mem::replace(&mut self.members[id.0].caught_up, true) {
+            let held = std::mem::take(&mut self.members[id.0].held);
+            held.into_iter().for_each(|input| self.hand(id, input));
             self.poll(id);
         }
     }
@@ -337,8 +296,8 @@ impl<'a, W: Weather> World<'a, W> {
                 deliveries.push(Delivery { token, delivered, work: Work::Record(record) });
             }
         }
-        if let (Some(queue), Some(takes)) = (self.intake_queues.get_mut(&id), self.members[id.0].takes_intake)
-        {
+        let takes = self.members[id.0].takes_intake.filter(|_| self.members[id.0].caught_up);
+        if let (Some(queue), Some(takes)) = (self.intake_queues.get_mut(&id), takes) {
             let intake = &self.intake;
             let at = |sequence: u64| intake.get(usize::try_from(sequence).ok()?.checked_sub(1)?);
             let matches = |sequence| at(sequence).is_some_and(|(_, intake)| takes(intake));
@@ -510,7 +469,8 @@ impl<'a, W: Weather> World<'a, W> {
             }
             let queue = self.members[id].queue.clone();
             let due = queue.and_then(|name| self.ledger.queue(&name)?.next_redelivery());
-            let due_intake = self.intake_queues.get(&MemberId(id)).and_then(Queue::next_redelivery);
+            let intake = self.intake_queues.get(&MemberId(id)).filter(|_| self.members[id].caught_up);
+            let due_intake = intake.and_then(Queue::next_redelivery);
             if let Some(due) = [due, due_intake].into_iter().flatten().min() {
                 self.look(MemberId(id), Poll::Work, due.max(self.now));
             }
@@ -534,16 +494,4 @@ impl<'a, W: Weather> World<'a, W> {
         self.places.push(Reverse((place, self.scheduled)));
         self.scheduled += 1;
     }
-}
-
-impl Member<'_> {
-    fn token(&mut self, source: Source) -> Token {
-        self.last_token += 1;
-        self.tokens.insert(Token(self.last_token), source);
-        Token(self.last_token)
-    }
-}
-
-fn local(at: Timestamp, skew_millis: i64) -> Timestamp {
-    Timestamp::from_millis(at.as_millis().saturating_add(skew_millis))
 }

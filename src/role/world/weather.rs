@@ -7,8 +7,6 @@ use crate::engine::Delivery;
 /// A way that something goes in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
-    /// Samples on their way to the monitor.
-    Samples,
     /// A publish on its way to the ledger.
     Publish,
     /// The ledger's answer on its way back.

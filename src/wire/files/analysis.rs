@@ -1,6 +1,6 @@
 //! What the analyzer goes by: the cause catalogue and the labels that place an incident.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::error::{FileError, Place};
-use super::yaml;
+use super::yaml::{self, LabelTexts};
 use crate::engine::Configuration;
 use crate::model::{CauseEntry, Confidence, Labels, Symptom};
 
@@ -55,7 +55,7 @@ const SYMPTOM_PREFIX: &str = "symptom:";
 #[schemars(title = "Cause")]
 pub(super) struct CauseShape {
     /// Its name, which playbooks answer.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), extend("not" = { "pattern": "^symptom:" }))]
     cause: String,
     /// How probable it is before anything was seen.
     #[schemars(with = "f64", range(min = 0.0, max = 1.0))]
@@ -70,7 +70,7 @@ pub(super) struct CauseShape {
 #[serde(deny_unknown_fields)]
 struct SymptomShape {
     /// Labels that a violation must have with these values, `alertname` among them.
-    #[schemars(with = "BTreeMap<String, String>", extend("minProperties" = 1))]
+    #[schemars(with = "LabelTexts", extend("minProperties" = 1))]
     r#match: Labels,
     /// How strongly it speaks for the cause, alone.
     #[schemars(with = "f64", range(min = 0.0, max = 1.0))]
@@ -119,7 +119,7 @@ pub(super) fn default_scope_labels() -> Vec<Arc<str>> {
 #[schemars(title = "Analysis")]
 pub(super) struct AnalysisShape {
     /// The labels that place an incident, most telling first: the first one that a violation has is its scope.
-    #[schemars(with = "Option<Vec<String>>", length(min = 1, max = 32))]
+    #[schemars(with = "Option<Vec<String>>", length(min = 1, max = 32), inner(length(min = 1)), extend("uniqueItems" = true))]
     scope_labels: Option<Vec<Spanned<String>>>,
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::FileError;
-use super::yaml::{self, DurationText, ProgramPath};
+use super::yaml::{self, DurationText, HostName, ProgramPath};
 use crate::model::{Charter, Confidence, Mode};
 use crate::wire::words::ModeWord;
 
@@ -41,6 +41,10 @@ pub(super) struct CharterShape {
     /// Absolute paths of the programs that `command` steps may run.
     #[serde(default)]
     programs: Vec<ProgramPath>,
+    /// Hosts that `webhook` steps may call, as `host` (any port) or `host:port`. Where none is given: those that the
+    /// playbooks name. Labels can never change the host of a URL.
+    #[serde(default)]
+    hosts: Vec<HostName>,
 }
 
 impl CharterShape {
@@ -55,6 +59,7 @@ impl CharterShape {
             min_confidence: self.min_confidence.unwrap_or(default.min_confidence),
             storm_violations: self.storm_violations.unwrap_or(default.storm_violations),
             programs: self.programs.into_iter().map(|program| program.0).collect(),
+            hosts: self.hosts.into_iter().map(|host| host.0).collect(),
         }
     }
 }
@@ -74,15 +79,23 @@ mod tests {
         // The schema and the field's documentation name the defaults too.
         let told = (1, 10, Duration::from_mins(5), 1_000, BTreeSet::new());
         let Charter {
-            concurrent_plans_max, actions_per_hour_max, cooldown, storm_violations, programs, ..
+            concurrent_plans_max,
+            actions_per_hour_max,
+            cooldown,
+            storm_violations,
+            programs,
+            hosts,
+            ..
         } = Charter::default();
+        assert_eq!(hosts, BTreeSet::new());
         assert_eq!((concurrent_plans_max, actions_per_hour_max, cooldown, storm_violations, programs), told);
     }
 
     #[test]
     fn a_charter_is_read() {
         let text = "mode: auto\narmed: [restart, scale]\nconcurrent_plans_max: 2\nactions_per_hour_max: 6\n\
-                    cooldown: 1h\nmin_confidence: 0.7\nstorm_violations: 50\nprograms: [/bin/true]\n";
+                    cooldown: 1h\nmin_confidence: 0.7\nstorm_violations: 50\nprograms: [/bin/true]\n\
+                    hosts: [Ops.example, \"ops:8080\", \"[::1]:80\"]\n";
         let charter = parse("charter.yaml", text).unwrap();
         assert_eq!(charter.mode, Mode::Auto);
         assert_eq!(charter.mode_of("scale"), Mode::Auto);
@@ -90,6 +103,7 @@ mod tests {
         assert_eq!((charter.cooldown, charter.storm_violations), (Duration::from_hours(1), 50));
         assert_eq!(charter.min_confidence, Confidence::new(0.7).unwrap());
         assert!(charter.programs.contains("/bin/true"));
+        assert!(["ops.example", "ops:8080", "[::1]:80"].iter().all(|host| charter.hosts.contains(*host)));
     }
 
     #[test]
@@ -97,8 +111,12 @@ mod tests {
         let cases = [
             ("mode: on\n", "c:1:7: `on` is not one of shadow, auto\nhint: "),
             ("mode: auto\ncooldwn: 1m\n", "c:2:1: unknown field `cooldwn`\nhint: did you mean `cooldown`?"),
-            ("concurrent_plans_max: -1\n", "c:1:23: "),
+            ("concurrent_plans_max: -1\n", "c:1:23: a whole number is expected here, 0 or more"),
+            ("mode: [auto]\n", "c:1:7: one word is expected here"),
+            ("armed: p\n", "c:1:8: a list is expected here"),
+            ("min_confidence: high\n", "c:1:17: a number is expected here"),
             ("programs:\n- true\n", "c:2:3: `true` is not an absolute path"),
+            ("hosts: [\"http://ops/\"]\n", "c:1:9: `http://ops/` is not a host or `host:port`"),
             ("min_confidence: .nan\n", "c:1:17: `NaN` is not between 0 and 1"),
         ];
         for (text, expected) in cases {

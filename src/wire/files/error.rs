@@ -66,6 +66,18 @@ impl FileError {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// A name that means nothing where it stands.
+    pub(super) fn unknown_field(file: &str, name: &Spanned<String>, known: &[&str]) -> Self {
+        let field = &name.value;
+        Self { hint: hint(field, known), ..Self::at(file, name, format_args!("unknown field `{field}`")) }
+    }
+
+    /// A word that is none of those that may stand there.
+    pub(super) fn unknown_word<T>(file: &str, value: &Spanned<T>, word: &str, known: &[&str]) -> Self {
+        let cause = format_args!("`{word}` is not one of {}", known.join(", "));
+        Self { hint: hint(word, known), ..Self::at(file, value, cause) }
+    }
+
     pub(super) fn of_yaml(file: &str, error: &Yaml) -> Self {
         let error = error.without_snippet();
         let place = error.location().map_or(Place::START, Place::of);
@@ -77,7 +89,7 @@ impl FileError {
         } else if let Yaml::SerdeMissingField { field, .. } = error {
             (format!("`{field}` is missing"), None)
         } else {
-            (UserMessageFormatter.format_message(error).into_owned(), None)
+            (in_our_words(&UserMessageFormatter.format_message(error)), None)
         };
         Self { hint, ..Self::new(file, place, cause) }
     }
@@ -94,6 +106,24 @@ impl fmt::Display for FileError {
 }
 
 impl std::error::Error for FileError {}
+
+/// The reader's words are those of YAML's grammar and of Rust's types.
+fn in_our_words(cause: &str) -> String {
+    if let Some(name) = cause.strip_prefix("duplicate mapping key: ") {
+        return format!("`{}` stands here twice", name.trim_end_matches(" not allowed here"));
+    }
+    let said = match cause {
+        "expected sequence start" => "a list is expected here",
+        "expected mapping start" => "fields are expected here, as `name: value`",
+        "expected string scalar" => "a text is expected here",
+        "invalid floating point" => "a number is expected here",
+        "externally tagged enum expected scalar or mapping" => "one word is expected here",
+        _ if cause.starts_with("invalid u") => "a whole number is expected here, 0 or more",
+        _ if cause.ends_with("found a tab") => "a tab does not indent: use blanks",
+        _ => cause,
+    };
+    said.to_owned()
+}
 
 fn hint(word: &str, known: &[&str]) -> Option<String> {
     match nearest(word, known) {

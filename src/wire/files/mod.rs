@@ -6,6 +6,8 @@ pub mod duration;
 mod error;
 mod load;
 mod playbook;
+mod references;
+mod rule_shape;
 mod rules;
 mod schema;
 mod yaml;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::error::FileError;
-use super::yaml::{self, DurationText, Passage, ProgramPath, TemplateText};
+use super::yaml::{self, DurationText, LabelTexts, Passage, ProgramPath, TemplateText};
 use crate::model::{
     ActionSpec, Answer, Confidence, HttpMethod, Idempotency, Labels, Playbook, PlaybookError, StepTemplate,
     Template, Verification,
@@ -101,7 +101,7 @@ struct AnswerShape {
     min_confidence: Option<Confidence>,
     /// Labels that the incident's scope must have with these values.
     #[serde(default)]
-    #[schemars(with = "std::collections::BTreeMap<String, String>")]
+    #[schemars(with = "LabelTexts")]
     scope: Labels,
 }
 
@@ -118,6 +118,12 @@ impl AnswerShape {
 /// One step: a name, and exactly one of `nats_publish`, `nats_request`, `webhook` and `command`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    { "required": ["nats_publish"] },
+    { "required": ["nats_request"] },
+    { "required": ["webhook"] },
+    { "required": ["command"] },
+]))]
 struct StepShape {
     /// Its name, for people.
     #[schemars(length(min = 1))]
@@ -184,6 +190,7 @@ pub(super) struct VerifyShape {
     /// How long the effect may take to show: samples before are not looked at. 0s where it is not given.
     settle: Option<DurationText>,
     /// How long after `settle` the verdict may take.
+    #[schemars(extend("not" = { "pattern": "^(0+[a-z]*)+$" }))]
     within: DurationText,
     /// How many evaluations in a row must agree. 1 where it is not given.
     evaluations: Option<NonZeroU32>,
@@ -217,6 +224,9 @@ fn steps(file: &str, shapes: &[Spanned<StepShape>]) -> Result<Vec<StepTemplate>,
                 "a step has exactly one of `nats_publish`, `nats_request`, `webhook` and `command`",
             ));
         };
+        if let ActionSpec::Webhook { url, .. } = &spec {
+            url.check_authority().map_err(|misfit| refuse(&misfit.to_string()))?;
+        }
         Ok(StepTemplate {
             name: step.name.as_str().into(),
             spec,
@@ -294,7 +304,7 @@ undo:
         assert_eq!(playbook.answers[0].scope, Labels::new([("service", "checkout")]).unwrap());
         assert_eq!(playbook.answers[0].min_confidence, Confidence::new(0.6).unwrap());
         let labels = Labels::new([("worker", "w1")]).unwrap();
-        let filled = |spec: &ActionSpec<Template>| spec.map(|text| text.render(&labels, 0.0));
+        let filled = |spec: &ActionSpec<Template>| spec.fill(&labels).unwrap();
         let restart = &playbook.steps[0];
         assert_eq!((restart.timeout, restart.idempotency), (Duration::from_secs(5), Idempotency::Key));
         let (subject, body) = ("workers.w1.restart".into(), r#"{"key":"w1"}"#.into());
@@ -329,6 +339,11 @@ undo:
             ),
             ("/bin/true", "true", "p.yaml:24:24: `true` is not an absolute path"),
             ("/bin/true", "/bin/../x", "p.yaml:24:24: `/bin/../x` is not an absolute path"),
+            (
+                "http://localhost/hook",
+                "http://{{ $labels.worker }}/hook",
+                "p.yaml:15:5: a place in scheme, host or port of the URL `http://{{ $labels.worker }}/hook`",
+            ),
             ("within: 5s", "within: 0s", "p.yaml:18:3: `verify.within` has to be longer than zero"),
             (
                 "evaluations: 3",

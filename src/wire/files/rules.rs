@@ -1,17 +1,18 @@
 //! Rule files, as Prometheus reads them: groups of rules; a name it does not know is refused, with its place.
 //!
-//! A mistake in the YAML refuses the file, as it does in Prometheus; a mistake in one rule refuses that rule and the
+//! What is no YAML refuses the file; a mistake in a rule or in what a group says refuses the rule or the group, and the
 //! rest loads. The expressions are only located here: `engine` knows what it can evaluate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::duration;
 use super::error::FileError;
-use super::yaml::{self, DurationText, Passage};
+use super::rule_shape::{GROUP_FIELDS, GroupShape, RULE_FIELDS, RuleFileShape, RuleShape, Text, TextMap};
+use super::yaml::{self, Passage};
 use crate::model::{METRIC_NAME, Rule, RuleGroup, RuleName, Template};
 
 /// What Prometheus takes where neither the group nor the server names an interval.
@@ -20,14 +21,26 @@ const INTERVAL_DEFAULT: Duration = Duration::from_mins(1);
 const NAME_BYTES_MAX: usize = 256;
 
 /// When the rules of a group are evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Evaluation {
     /// On every sample.
     #[default]
     Stream,
     /// On Prometheus' grid of intervals.
     Interval,
+}
+
+impl Evaluation {
+    /// As files say it.
+    const WORDS: [&str; 2] = ["stream", "interval"];
+
+    fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "stream" => Some(Self::Stream),
+            "interval" => Some(Self::Interval),
+            _ => None,
+        }
+    }
 }
 
 /// A rule file, as far as it can be used.
@@ -37,6 +50,8 @@ pub struct RuleFile {
     pub groups: Vec<GroupText>,
     /// What was refused.
     pub refused: Vec<FileError>,
+    /// What is used, and not as it stands there.
+    pub warnings: Vec<FileError>,
 }
 
 /// A group, its expressions not yet understood.
@@ -121,92 +136,144 @@ impl RuleText {
     }
 }
 
-/// Reads a rule file.
+/// Reads a rule file. Only what is no YAML, or has another shape than a rule file, refuses it whole.
 pub fn parse(file: &str, text: &str) -> Result<RuleFile, FileError> {
     let shape: RuleFileShape = yaml::read(file, text)?.unwrap_or_default();
-    let mut reader = Reader { file: file.into(), text: text.into(), refused: Vec::new() };
+    let mut reader =
+        Reader { file: file.into(), text: text.into(), refused: Vec::new(), warnings: Vec::new() };
     let mut groups = Vec::new();
     let mut names = BTreeSet::new();
     for group in shape.groups.unwrap_or_default() {
-        if let Err(cause) = checked_name(&group.name.value, "group") {
-            return Err(FileError::at(file, &group.name, cause));
+        if let Some(group) = reader.group(group, &mut names) {
+            groups.push(group);
         }
-        if !names.insert(group.name.value.clone()) {
-            let cause = format_args!("the group `{}` stands in this file twice", group.name.value);
-            return Err(FileError::at(file, &group.name, cause));
-        }
-        groups.push(reader.group(group));
     }
-    Ok(RuleFile { groups, refused: reader.refused })
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleFileShape {
-    groups: Option<Vec<GroupShape>>,
-}
-
-/// Go reads a value that is not there as an empty text.
-type TextMap = BTreeMap<String, Spanned<Option<String>>>;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GroupShape {
-    name: Spanned<String>,
-    #[serde(default)]
-    evaluation: Evaluation,
-    interval: Option<DurationText>,
-    query_offset: Option<DurationText>,
-    limit: Option<u64>,
-    labels: Option<TextMap>,
-    rules: Option<Vec<Spanned<RuleShape>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleShape {
-    record: Option<String>,
-    alert: Option<String>,
-    expr: Option<Spanned<String>>,
-    r#for: Option<DurationText>,
-    keep_firing_for: Option<DurationText>,
-    labels: Option<TextMap>,
-    annotations: Option<TextMap>,
+    Ok(RuleFile { groups, refused: reader.refused, warnings: reader.warnings })
 }
 
 struct Reader {
     file: Arc<str>,
     text: Arc<str>,
     refused: Vec<FileError>,
+    warnings: Vec<FileError>,
 }
 
 impl Reader {
-    fn group(&mut self, shape: GroupShape) -> GroupText {
-        let common = shape.labels.unwrap_or_default();
-        let mut rules = Vec::new();
-        for rule in shape.rules.unwrap_or_default() {
-            match self.rule(&rule, &common) {
-                Ok(rule) => rules.push(rule),
-                Err(error) => self.refused.push(error),
+    /// A group; `None` where what it says cannot be understood, which would change what its rules mean.
+    fn group(&mut self, shape: Spanned<GroupShape>, names: &mut BTreeSet<String>) -> Option<GroupText> {
+        let told = self.refused.len();
+        let name = self.group_name(&shape, names);
+        let GroupShape { evaluation, interval, query_offset, limit, labels, rules, unknown, .. } =
+            shape.value;
+        self.refused.extend(unknown.errors(&self.file, &GROUP_FIELDS));
+        let interval = self.read(interval.as_ref(), duration::parse);
+        let query_offset = self.read(query_offset.as_ref(), duration::parse);
+        let limit = self.read(limit.as_ref(), |text| {
+            text.parse::<u64>().map_err(|_| format!("`{text}` is not a number of alerts"))
+        });
+        let evaluation = evaluation.and_then(|word| {
+            let text = word.value.as_deref().unwrap_or("");
+            let read = Evaluation::from_word(text);
+            if read.is_none() {
+                self.refused.push(FileError::unknown_word(&self.file, &word, text, &Evaluation::WORDS));
+            }
+            read
+        });
+        let common = labels.unwrap_or_default();
+        let is_understood = self.refused.len() == told;
+        // The rules of a group that is refused are looked at all the same: one run tells everything.
+        let rules: Vec<RuleText> =
+            rules.unwrap_or_default().iter().filter_map(|rule| self.rule(rule, &common)).collect();
+        is_understood.then_some(GroupText {
+            name: name?,
+            file: Arc::clone(&self.file),
+            evaluation: evaluation.unwrap_or_default(),
+            interval: interval.filter(|interval| !interval.is_zero()),
+            query_offset: query_offset.unwrap_or_default(),
+            limit: limit.unwrap_or(0),
+            rules,
+        })
+    }
+
+    fn group_name(&mut self, shape: &Spanned<GroupShape>, names: &mut BTreeSet<String>) -> Option<Arc<str>> {
+        let Some(name) = &shape.value.name else {
+            self.refused.push(FileError::at(&self.file, shape, "`name` is missing"));
+            return None;
+        };
+        let text = name.value.as_deref().unwrap_or("");
+        let checked = checked_name(text, "group").and_then(|()| {
+            let is_new = names.insert(text.to_owned());
+            is_new.then_some(()).ok_or_else(|| format!("the group `{text}` stands in this file twice"))
+        });
+        self.refused.extend(checked.err().map(|cause| FileError::at(&self.file, name, cause)));
+        let ours = [("limit", &shape.value.limit), ("query_offset", &shape.value.query_offset)];
+        for (field, given) in ours {
+            let is_some = |text: &&Text| !matches!(text.value.as_deref(), None | Some("" | "0" | "0s"));
+            if let Some(given) = given.as_ref().filter(is_some) {
+                let cause = format_args!("`{field}` of the group `{text}` is not heeded by this version");
+                self.warnings.push(FileError::at(&self.file, given, cause));
             }
         }
-        GroupText {
-            name: shape.name.value.into(),
-            file: Arc::clone(&self.file),
-            evaluation: shape.evaluation,
-            interval: shape.interval.map(|interval| interval.0).filter(|interval| !interval.is_zero()),
-            query_offset: shape.query_offset.map_or(Duration::ZERO, |offset| offset.0),
-            limit: shape.limit.unwrap_or(0),
-            rules,
+        Some(text.into())
+    }
+
+    /// What a field says; `None` where it is not given or cannot be read, which is told.
+    fn read<T, E: std::fmt::Display>(
+        &mut self,
+        given: Option<&Text>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let given = given?;
+        let text = given.value.as_deref()?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(cause) => {
+                self.refused.push(FileError::at(&self.file, given, cause));
+                None
+            }
         }
     }
 
-    fn rule(&self, shape: &Spanned<RuleShape>, common: &TextMap) -> Result<RuleText, FileError> {
+    /// A rule; `None` where it is refused.
+    fn rule(&mut self, shape: &Spanned<RuleShape>, common: &TextMap) -> Option<RuleText> {
+        let told = self.refused.len();
+        let rule = &shape.value;
+        self.refused.extend(rule.unknown.errors(&self.file, &RULE_FIELDS));
+        let hold = self.read(rule.hold.as_ref(), duration::parse).unwrap_or_default();
+        let keep_firing = self.read(rule.keep_firing_for.as_ref(), duration::parse).unwrap_or_default();
+        // A rule's own label wins over the group's.
+        let mut labels = common.clone();
+        labels.extend(rule.labels.clone().unwrap_or_default());
+        let annotations = rule.annotations.clone().unwrap_or_default();
+        let labels = self.templates(&labels, "label");
+        let annotations = self.templates(&annotations, "annotation");
+        let (kind, expr) = match self.kind(shape).and_then(|kind| Ok((kind, self.expr(shape)?))) {
+            Ok(both) => both,
+            Err(error) => {
+                // Beside a name that is not known, that another one is missing is no news.
+                if self.refused.len() == told {
+                    self.refused.push(error);
+                }
+                return None;
+            }
+        };
+        (self.refused.len() == told).then_some(RuleText {
+            kind,
+            expr,
+            hold,
+            keep_firing,
+            labels,
+            annotations,
+        })
+    }
+
+    fn kind(&self, shape: &Spanned<RuleShape>) -> Result<RuleKind, FileError> {
         let refuse = |cause: &str| FileError::at(&self.file, shape, cause);
         let rule = &shape.value;
+        let name = |text: &Text| text.value.as_deref().unwrap_or("").into();
         let kind = match (&rule.alert, &rule.record) {
-            (Some(alert), None) => RuleKind::Alert(alert.as_str().into()),
-            (None, Some(record)) => RuleKind::Record(record.as_str().into()),
+            (Some(alert), None) => RuleKind::Alert(name(alert)),
+            (None, Some(record)) => RuleKind::Record(name(record)),
             (Some(_), Some(_)) => return Err(refuse("a rule has either `alert` or `record`, not both")),
             (None, None) => return Err(refuse("a rule has `alert` or `record`")),
         };
@@ -215,7 +282,7 @@ impl Reader {
             RuleKind::Record(name) => {
                 checked_name(name, "recorded series").map_err(|cause| refuse(&cause))?;
                 let alerts_only = [
-                    (rule.r#for.is_some(), "for"),
+                    (rule.hold.is_some(), "for"),
                     (rule.keep_firing_for.is_some(), "keep_firing_for"),
                     (rule.annotations.is_some(), "annotations"),
                 ];
@@ -224,37 +291,33 @@ impl Reader {
                 }
             }
         }
-        let expr = match &rule.expr {
-            Some(expr) if !expr.value.trim().is_empty() => Passage::of(&self.text, expr),
-            Some(_) | None => return Err(refuse("`expr` is missing")),
-        };
-        let duration = |given: Option<DurationText>| given.map_or(Duration::ZERO, |duration| duration.0);
-        // A rule's own label wins over the group's.
-        let mut labels = common.clone();
-        labels.extend(rule.labels.clone().unwrap_or_default());
-        Ok(RuleText {
-            kind,
-            expr,
-            hold: duration(rule.r#for),
-            keep_firing: duration(rule.keep_firing_for),
-            labels: self.templates(&labels, "label")?,
-            annotations: self
-                .templates(rule.annotations.as_ref().unwrap_or(&TextMap::new()), "annotation")?,
-        })
+        Ok(kind)
     }
 
-    fn templates(&self, texts: &TextMap, what: &str) -> Result<Vec<(Arc<str>, Template)>, FileError> {
-        let read = |(name, text): (&String, &Spanned<Option<String>>)| {
-            let refuse = |cause: String| FileError::at(&self.file, text, cause);
+    fn expr(&self, shape: &Spanned<RuleShape>) -> Result<Passage, FileError> {
+        match &shape.value.expr {
+            Some(expr) if !expr.value.trim().is_empty() => Ok(Passage::of(&self.text, expr)),
+            Some(_) | None => Err(FileError::at(&self.file, shape, "`expr` is missing")),
+        }
+    }
+
+    fn templates(&mut self, texts: &TextMap, what: &str) -> Vec<(Arc<str>, Template)> {
+        let mut read = Vec::with_capacity(texts.len());
+        for (name, text) in texts {
             if name.is_empty() || name == METRIC_NAME {
-                return Err(refuse(format!("`{name}` cannot be the name of a {what}")));
+                let cause = format_args!("`{name}` cannot be the name of a {what}");
+                self.refused.push(FileError::at(&self.file, text, cause));
+                continue;
             }
-            let source = text.value.as_deref().unwrap_or("");
-            let template =
-                Template::parse(source).map_err(|error| refuse(format!("{what} `{name}`: {error}")))?;
-            Ok((name.as_str().into(), template))
-        };
-        texts.iter().map(read).collect()
+            match Template::parse(text.value.as_deref().unwrap_or("")) {
+                Ok(template) => read.push((name.as_str().into(), template)),
+                Err(error) => {
+                    let cause = format_args!("{what} `{name}`: {error}");
+                    self.refused.push(FileError::at(&self.file, text, cause));
+                }
+            }
+        }
+        read
     }
 }
 
@@ -368,7 +431,7 @@ groups:
                 "r.yml:6:17: label `a`: cannot expand `{{ $label.foo }}`",
             ),
             (rule_with("labels: {__name__: x}"), "r.yml:6:24: `__name__` cannot be the name of a label"),
-            (rule_with("alert: C"), "r.yml:6:5: duplicate mapping key: alert"),
+            (rule_with("alert: C"), "r.yml:6:5: `alert` stands here twice"),
             ("groups:\n- name: ''\n".into(), "r.yml:2:9: the group has an empty name"),
             ("groups:\n- name: a\n- name: a\n".into(), "r.yml:3:9: the group `a` stands in this file twice"),
             ("groups:\n- rules: []\n".into(), "r.yml:2:3: `name` is missing"),
@@ -392,9 +455,48 @@ groups:
 
     #[test]
     fn a_mistake_in_one_rule_leaves_the_others() {
-        let text = "groups:\n- name: a\n  rules:\n  - alert: B\n    expr: ''\n  - alert: C\n    expr: up\n";
+        for wrong in ["expr: ''", "exprr: up", "expr: up\n    for: ten", "expr: up\n    severity: page"] {
+            let text = format!(
+                "groups:\n- name: a\n  rules:\n  - alert: B\n    {wrong}\n  - alert: C\n    expr: up\n"
+            );
+            let file = parse("r.yml", &text).unwrap();
+            assert_eq!((file.refused.len(), file.groups[0].rules.len()), (1, 1), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_group_leaves_the_others_and_one_run_tells_all() {
+        let text = "groups:\n- name: a\n  interval: 5x\n  rules:\n  - alert: B\n    exprr: up\n    for: ten\n\
+                    - rules: [{alert: C, expr: up}]\n- name: d\n  nmae: x\n- name: e\n  rules: [{alert: F, expr: up}]\n";
         let file = parse("r.yml", text).unwrap();
-        assert_eq!((file.refused.len(), file.groups[0].rules.len()), (1, 1));
+        let told: Vec<String> = file.refused.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "r.yml:3:13: `5x` is not a duration such as `1m30s`",
+                "r.yml:6:5: unknown field `exprr`\nhint: did you mean `expr`?",
+                "r.yml:7:10: `ten` is not a duration such as `1m30s`",
+                "r.yml:8:3: `name` is missing",
+                "r.yml:10:3: unknown field `nmae`\nhint: did you mean `name`?",
+            ]
+        );
+        assert_eq!(file.groups.iter().map(|group| group.name.as_ref()).collect::<Vec<_>>(), ["e"]);
+    }
+
+    #[test]
+    fn what_is_read_and_not_heeded_is_a_warning() {
+        let text =
+            "groups:\n- {name: a, limit: 10, query_offset: 1m}\n- {name: b, limit: 0, query_offset: 0s}\n";
+        let file = parse("r.yml", text).unwrap();
+        let told: Vec<String> = file.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "r.yml:2:20: `limit` of the group `a` is not heeded by this version",
+                "r.yml:2:38: `query_offset` of the group `a` is not heeded by this version",
+            ]
+        );
+        assert_eq!((file.groups.len(), file.refused.len()), (2, 0));
     }
 
     #[test]

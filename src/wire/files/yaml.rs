@@ -112,10 +112,12 @@ impl JsonSchema for DurationText {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A duration in Prometheus' notation, for example `1m30s`.",
-            "type": "string",
+            "description": "A duration in Prometheus' notation, for example `1m30s`; nothing but zero goes without a unit.",
+            "type": ["string", "integer"],
             "pattern": "^(0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$",
             "minLength": 1,
+            "minimum": 0,
+            "maximum": 0,
         })
     }
 }
@@ -138,7 +140,24 @@ impl JsonSchema for TemplateText {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "description": "A text with places to fill in, for example `{{ $labels.job }}`.",
-            "type": "string",
+            "type": ["string", "number", "boolean"],
+        })
+    }
+}
+
+/// Labels: a number or a truth value is the text that stands in the file.
+pub(super) struct LabelTexts;
+
+impl JsonSchema for LabelTexts {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Labels".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Labels with their values.",
+            "type": "object",
+            "additionalProperties": { "type": ["string", "number", "boolean"] },
         })
     }
 }
@@ -163,6 +182,36 @@ impl JsonSchema for ProgramPath {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "description": "The absolute path of a program.", "type": "string", "pattern": "^/" })
+    }
+}
+
+/// A host, with or without a port, in lower case as URLs have it.
+#[derive(Clone, Debug)]
+pub(super) struct HostName(pub(super) Arc<str>);
+
+impl<'de> Deserialize<'de> for HostName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, "a host or `host:port`", |text| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+            if text.is_empty() || !text.chars().all(fits) {
+                return Err(format!("`{text}` is not a host or `host:port`"));
+            }
+            Ok(Self(text.to_ascii_lowercase().into()))
+        })
+    }
+}
+
+impl JsonSchema for HostName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Host".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A host, with or without a port.",
+            "type": "string",
+            "pattern": r"^[A-Za-z0-9._:\[\]-]+$"
+        })
     }
 }
 

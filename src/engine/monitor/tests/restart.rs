@@ -85,6 +85,40 @@ fn a_checkpoint_that_the_ledger_is_ahead_of_gives_way_to_it() {
 }
 
 #[test]
+fn samples_of_an_episode_that_is_over_make_no_second_one_when_they_come_once_more() {
+    let rules = || configuration(1, None, vec![rule("High", "load > 5", 0, 0)]);
+    let tail = [(5.0, 8.0), (12.0, 1.0)];
+    let mut world = World::new(rules());
+    world.scrape(secs(1.0), &[("load", 7.0)]);
+    tail.iter().for_each(|(at, value)| world.scrape(secs(*at), &[("load", *value)]));
+    let told = ["1 s High{} firing since 1 = 7", "12 s High{} resolved since 1 = 8"];
+    assert_eq!(world.story(), told);
+    // The sample that it began with is lost, and the rest is read again, each at its time.
+    world.now = secs(4.0);
+    let mut world = world.restart(rules(), None);
+    tail.iter().for_each(|(at, value)| world.scrape(secs(*at), &[("load", *value)]));
+    assert_eq!(world.story(), told);
+    world.scrape(secs(13.0), &[("load", 9.0)]);
+    assert_eq!(world.story()[2..], ["13 s High{} firing since 13 = 9"]);
+}
+
+#[test]
+fn an_episode_that_is_over_is_the_same_one_where_samples_show_that_it_began_earlier() {
+    let rules = || configuration(1, None, vec![rule("High", "load > 5", 0, 0)]);
+    let mut world = World::new(rules());
+    world.scrape(secs(3.0), &[("load", 7.0)]);
+    world.scrape(secs(12.0), &[("load", 1.0)]);
+    let told = ["3 s High{} firing since 3 = 7", "12 s High{} resolved since 3 = 7"];
+    assert_eq!(world.story(), told);
+    world.now = secs(1.0);
+    let mut world = world.restart(rules(), None);
+    world.scrape(secs(2.0), &[("load", 7.0)]);
+    world.scrape(secs(3.0), &[("load", 7.0)]);
+    world.scrape(secs(12.0), &[("load", 1.0)]);
+    assert_eq!(world.story(), told);
+}
+
+#[test]
 fn a_tail_with_a_hole_is_not_taken_for_absence() {
     let absent = || configuration(1, None, vec![rule("Gone", "absent(up)", 0, 0)]);
     let story = |hole: bool| {
@@ -116,4 +150,62 @@ fn a_violation_that_was_recorded_by_somebody_else_is_not_ours_to_repeat() {
     world.record(Topic::Violations(Severity::Warning), vec![Entry::Violation(Arc::new(fired))]);
     world.scrape(secs(12.0), &[("load", 1.0)]);
     assert_eq!(world.story().len(), 3);
+}
+
+/// Two episodes, the first one over; what the ledger says of them is read one record at a time after a restart.
+#[test]
+fn an_episode_that_is_over_is_not_taken_for_the_one_that_began_since_while_the_ledger_is_half_read() {
+    let mut world = World::new(rules());
+    for (at, value) in [(1.0, 7.0), (11.0, 8.0), (12.0, 1.0), (20.0, 9.0)] {
+        world.scrape(secs(at), &[("load", value)]);
+    }
+    let snapshot = world.monitor.snapshot();
+    let ledger = std::mem::take(&mut world.ledger);
+    let mut world = world.restart(rules(), Some(snapshot));
+    for record in ledger {
+        world.ledger.push(Arc::clone(&record));
+        world.handle(Input::Ledger(vec![record]));
+    }
+    world.scrape(secs(31.0), &[("load", 9.0)]);
+    assert_eq!(
+        world.story(),
+        [
+            "11 s High{} firing since 1 = 8",
+            "12 s High{} resolved since 1 = 8",
+            "30 s High{} firing since 20 = 9"
+        ]
+    );
+}
+
+#[test]
+fn a_revision_that_is_recorded_again_does_not_bring_back_what_is_over() {
+    let mut world = World::new(rules());
+    for (at, value) in [(1.0, 7.0), (11.0, 8.0), (12.0, 1.0)] {
+        world.scrape(secs(at), &[("load", value)]);
+    }
+    let fired = world.violations().next().unwrap().clone();
+    let mut world = world.restart(rules(), None);
+    world.record(Topic::Violations(Severity::Warning), vec![Entry::Violation(Arc::new(fired))]);
+    world.scrape(secs(20.0), &[("load", 9.0)]);
+    world.scrape(secs(31.0), &[("load", 9.0)]);
+    assert_eq!(world.story()[3..], ["30 s High{} firing since 20 = 9"]);
+}
+
+#[test]
+fn without_a_checkpoint_an_episode_is_not_taken_up_again_after_a_sample_that_ended_it() {
+    let mut world = World::new(rules());
+    world.scrape(secs(1.0), &[("load", 7.0)]);
+    world.scrape(secs(11.0), &[("load", 8.0)]);
+    let mut world = world.restart(rules(), None);
+    for (at, value) in [(20.0, 1.0), (30.0, 9.0), (40.0, 9.0)] {
+        world.scrape(secs(at), &[("load", value)]);
+    }
+    assert_eq!(
+        world.story(),
+        [
+            "11 s High{} firing since 1 = 8",
+            "20 s High{} resolved since 1 = 8",
+            "40 s High{} firing since 30 = 9"
+        ]
+    );
 }
