@@ -196,6 +196,8 @@ struct ViolationShape {
     expires_at: Option<Timestamp>,
     producer: u32,
     contradicted: Option<Timestamp>,
+    #[serde(default)]
+    held_since: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -223,7 +225,11 @@ struct GridShape {
     #[serde(rename = "interval_ms", with = "millis")]
     interval: Duration,
     has_begun: bool,
+    #[serde(default)]
+    may_pass: bool,
     next: Option<Timestamp>,
+    #[serde(default)]
+    due_at: Timestamp,
     lanes: Vec<(u32, u32)>,
 }
 

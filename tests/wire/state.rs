@@ -47,6 +47,7 @@ fn violation(stage: Stage) -> ViolationSnapshot {
         expires_at: None,
         producer: 0,
         contradicted: Some(AT),
+        held_since: Some(AT),
     }
 }
 
@@ -91,6 +92,8 @@ fn snapshot() -> MonitorSnapshot {
             next: Some(AT),
             lanes: vec![(0, 7)],
             has_begun: true,
+            may_pass: true,
+            due_at: AT,
         }],
         joins: vec![JoinSnapshot { rule: 0, at: AT, due: AT }],
         scrapes: vec![ScrapeSnapshot {

@@ -68,9 +68,26 @@ impl Episodes {
     pub(super) fn decided(&mut self, violation: &Violation) {
         let is_over = violation.phase == Phase::Resolved;
         self.ours.insert(violation.episode, Decided { rev: violation.rev, is_over });
+        if is_over {
+            // It has taken its course once more: what holds from now on, of a time before its end too, is another one.
+            self.forget_end(violation);
+        }
         let orphan = self.orphans.get(&key(violation));
         if orphan.is_some_and(|orphan| orphan.violation.episode == violation.episode) {
             self.orphans.remove(&key(violation));
+        }
+    }
+
+    fn forget_end(&mut self, violation: &Violation) {
+        if self.over.is_empty() {
+            return;
+        }
+        let key = key(violation);
+        if let Some(over) = self.over.get_mut(&key) {
+            over.retain(|over| over.episode != violation.episode);
+            if over.is_empty() {
+                self.over.remove(&key);
+            }
         }
     }
 

@@ -28,9 +28,9 @@ pub(super) struct Grid {
     /// The frame that was looked at last.
     mark: u64,
     /// Whether samples behind the next point have come since the points were last looked at.
-    may_pass: bool,
+    pub(super) may_pass: bool,
     /// When the next point is evaluated at the latest, going by the lags when that was last looked at.
-    due_at: Timestamp,
+    pub(super) due_at: Timestamp,
 }
 
 impl Grid {

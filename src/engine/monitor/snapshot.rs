@@ -120,6 +120,8 @@ pub struct ViolationSnapshot {
     pub producer: u32,
     /// When the episode was over, going by the ledger.
     pub contradicted: Option<Timestamp>,
+    /// Since when it was seen to hold, where it was taken for an episode of the ledger that began before.
+    pub held_since: Option<Timestamp>,
 }
 
 /// A group with an interval.
@@ -135,6 +137,10 @@ pub struct GridSnapshot {
     pub lanes: Vec<(u32, u32)>,
     /// Whether a point was evaluated since there are samples.
     pub has_begun: bool,
+    /// Whether samples behind the next point have come since the points were last looked at.
+    pub may_pass: bool,
+    /// When the next point is evaluated at the latest, going by the lags when that was last looked at.
+    pub due_at: Timestamp,
 }
 
 /// An evaluation that waits.
@@ -331,6 +337,7 @@ impl Evaluation {
                 expires_at: live.expires_at,
                 producer: live.producer.0,
                 contradicted: live.contradicted,
+                held_since: live.held_since,
             }
         };
         lives.filter_map(|place| self.lives.get(*place)).map(snapshot).collect()
@@ -342,6 +349,8 @@ impl Evaluation {
             interval: grid.group.interval,
             next: grid.next,
             has_begun: grid.has_begun,
+            may_pass: grid.may_pass,
+            due_at: grid.due_at,
             lanes: grid.lanes.iter().map(|(producer, bucket)| (producer.0, *bucket)).collect(),
         };
         self.grids.iter().map(snapshot).collect()
@@ -394,6 +403,7 @@ impl Evaluation {
             };
             if let Some(grid) = self.grids.iter_mut().find(same) {
                 (grid.next, grid.has_begun) = (saved.next, saved.has_begun);
+                (grid.may_pass, grid.due_at) = (saved.may_pass, saved.due_at);
                 grid.lanes = saved.lanes.iter().map(|(lane, bucket)| (ProducerId(*lane), *bucket)).collect();
             }
         }
@@ -444,7 +454,7 @@ impl Evaluation {
             queued: None,
             seen: 0,
             contradicted: saved.contradicted,
-            held_since: None,
+            held_since: saved.held_since,
         });
         self.attach(place);
         if saved.course.rev > 0 {
