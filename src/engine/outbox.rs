@@ -130,7 +130,7 @@ impl Outbox {
             instance: Arc::clone(&self.instance),
             at: now,
             basis,
-            trace: entries.first().map_or(0, trace_of),
+            trace: entries.first().map_or(0, Entry::trace),
             entries,
         }
     }
@@ -339,24 +339,6 @@ impl Causal for Parts {
         for part in &self.0 {
             hasher.update(&part.to_be_bytes());
         }
-    }
-}
-
-/// The trace that an entry belongs to: its violation's episode, or its incident.
-fn trace_of(entry: &Entry) -> u128 {
-    match entry {
-        Entry::Violation(violation) => violation.episode.as_u128(),
-        Entry::Incident(incident) => incident.id.as_u128(),
-        Entry::Analysis(analysis) => analysis.incident.as_u128(),
-        Entry::Plan(plan) => plan.incident.as_u128(),
-        Entry::Admission(Admission::Intent(intent)) => intent.incident.as_u128(),
-        Entry::Admission(Admission::Release(release)) => release.incident.as_u128(),
-        Entry::Outcome(outcome) => outcome.incident.as_u128(),
-        Entry::Verdict(verdict) => verdict.incident.as_u128(),
-        Entry::Report(report) => report.incident.map_or(0, crate::model::IncidentId::as_u128),
-        Entry::Admission(Admission::Halt { .. } | Admission::Resume { .. } | Admission::Charter { .. })
-        | Entry::Change(_)
-        | Entry::Applied { .. } => 0,
     }
 }
 

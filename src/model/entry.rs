@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{
-    Admission, Analysis, Change, Generation, Incident, IncidentPhase, MessageId, Outcome, OutcomeResult,
-    Plan, Report, Severity, Timestamp, Verdict, VerdictKind, Violation,
+    Admission, Analysis, Change, Generation, Incident, IncidentId, IncidentPhase, MessageId, Outcome,
+    OutcomeResult, Plan, Report, Severity, Timestamp, Verdict, VerdictKind, Violation,
 };
 
 /// A batch is one decision; a message of 256 violations with eight labels each stays under 256 KiB.
@@ -134,6 +134,26 @@ impl Entry {
     /// The violation, where it is one.
     pub fn as_violation(&self) -> Option<&Arc<Violation>> {
         if let Self::Violation(violation) = self { Some(violation) } else { None }
+    }
+
+    /// The trace it belongs to: its violation's episode, or its incident; 0 where there is none.
+    pub fn trace(&self) -> u128 {
+        match self {
+            Self::Violation(violation) => violation.episode.as_u128(),
+            Self::Incident(incident) => incident.id.as_u128(),
+            Self::Analysis(analysis) => analysis.incident.as_u128(),
+            Self::Plan(plan) => plan.incident.as_u128(),
+            Self::Admission(Admission::Intent(intent)) => intent.incident.as_u128(),
+            Self::Admission(Admission::Release(release)) => release.incident.as_u128(),
+            Self::Outcome(outcome) => outcome.incident.as_u128(),
+            Self::Verdict(verdict) => verdict.incident.as_u128(),
+            Self::Report(report) => report.incident.map_or(0, IncidentId::as_u128),
+            Self::Admission(
+                Admission::Halt { .. } | Admission::Resume { .. } | Admission::Charter { .. },
+            )
+            | Self::Change(_)
+            | Self::Applied { .. } => 0,
+        }
     }
 }
 

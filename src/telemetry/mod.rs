@@ -1,7 +1,8 @@
-//! What the loop tells about itself: logs on standard error, metrics for a scraper.
+//! What the loop tells about itself: logs on standard error, metrics for a scraper, traces for a collector.
 
 mod logs;
 mod metrics;
+mod traces;
 
 pub use logs::{LogStyle, init_logs};
 pub use metrics::{
@@ -9,3 +10,6 @@ pub use metrics::{
     frame_refused, init_metrics, knowledge_dropped, knowledge_full, knowledge_left_out, monitor_counters,
     published, scraped, store_committed, store_compacted, store_rebuilt,
 };
+pub use traces::{Attribute, Span, spans_of};
+#[cfg(feature = "otlp")]
+pub use traces::{TraceError, Tracer};

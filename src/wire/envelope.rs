@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::body::ContentType;
 use super::error::{DecodeError, shortened};
 use super::leaf::{bits, parse_rfc3339};
-use crate::model::{MessageId, Timestamp};
+use crate::model::{AttemptId, IncidentId, MessageId, Timestamp};
 
 /// The header by which the server drops what it already has.
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -172,6 +172,11 @@ impl Trace {
     pub fn of(trace: u128, message: MessageId) -> Option<Self> {
         let span = u64::try_from(message.as_u128() >> 64).unwrap_or(u64::MAX);
         (trace != 0 && span != 0).then_some(Self { trace, span })
+    }
+
+    /// The span of an attempt: what its target is told, and what a trace shows of it.
+    pub fn of_attempt(incident: IncidentId, attempt: AttemptId) -> Option<Self> {
+        Self::of(incident.as_u128(), MessageId::of(&[&attempt]))
     }
 
     /// From a `traceparent`; one that is not valid is no trace, as W3C asks.
