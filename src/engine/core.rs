@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Configuration;
+use super::fold::Fold;
 use crate::model::{
     Action, AttemptId, Batch, Change, Frame, Operator, OperatorRequest, Outcome, Record, SeriesTable,
     TableHash, Timestamp, Topic, Violation,
@@ -23,6 +24,8 @@ pub struct Token(pub u64);
 /// What happened in the world.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// The fold of the ledger up to some place, kept by somebody: before any record, and instead of those up to there.
+    Known(Arc<Fold>),
     /// The ledger, all of it and in its order: what the fold is made of. Repeats are harmless, gaps are a bug.
     Ledger(Vec<Arc<Record>>),
     /// Deliveries from a queue that is shared with other processes of the role, in any order and more than once.

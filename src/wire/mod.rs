@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod envelope;
 mod error;
 pub mod files;
+pub mod fold;
 pub mod frame;
 pub mod intake;
 pub mod knowledge;

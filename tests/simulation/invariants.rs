@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use homeostat::engine::fold::Fold;
 use homeostat::model::{
     Admission, Entry, EpisodeId, Idempotency, IncidentId, Intent, Labels, Mode, PlanEnd, PlanId, Record,
     Timestamp, Topic,
 };
+use homeostat::wire::{self, fold::KeptFold};
 
 use crate::stage::{ACTIONS_PER_HOUR_MAX, CONCURRENT_PLANS_MAX, COOLDOWN, Told};
 
@@ -15,7 +17,30 @@ pub(crate) fn check(told: &Told) -> Result<(), String> {
     each_effect_was_admitted_before(told)?;
     no_budget_is_exceeded(told)?;
     one_plan_at_a_time_acts_for_an_incident(told)?;
-    every_plan_comes_to_an_end(told)
+    every_plan_comes_to_an_end(told)?;
+    a_kept_fold_goes_on_as_the_whole_ledger_does(told)
+}
+
+/// Wherever it was kept, also after it was written down and read.
+fn a_kept_fold_goes_on_as_the_whole_ledger_does(told: &Told) -> Result<(), String> {
+    let mut whole = Fold::default();
+    told.records.iter().for_each(|record| whole.apply(record));
+    let parts = 4;
+    for part in 1..parts {
+        let (before, after) = told.records.split_at(told.records.len() * part / parts);
+        let mut fold = Fold::default();
+        before.iter().for_each(|record| fold.apply(record));
+        let kept = KeptFold { ledger: Timestamp::default(), snapshot: fold.snapshot() };
+        let bytes = wire::fold::encode(kept).map_err(|error| error.to_string())?;
+        let read =
+            wire::fold::decode(&bytes).map_err(|error| error.to_string())?.ok_or("of another format")?;
+        let mut restored = Fold::restore(read.snapshot);
+        after.iter().for_each(|record| restored.apply(record));
+        if format!("{restored:?}") != format!("{whole:?}") {
+            return Err(format!("a fold that was kept at record {} goes on otherwise", before.len()));
+        }
+    }
+    Ok(())
 }
 
 fn entries(told: &Told) -> impl Iterator<Item = (&Record, &Entry)> {

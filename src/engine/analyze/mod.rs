@@ -231,6 +231,7 @@ impl Core for Analyzer {
     fn handle(&mut self, now: Timestamp, input: Input) -> Step {
         let mut step = Step::default();
         match input {
+            Input::Known(fold) => self.fold.take_over(&fold),
             Input::Ledger(records) => records.iter().for_each(|record| self.fold.apply(record)),
             Input::Work(deliveries) => self.take(&mut step, deliveries),
             Input::Published { ticket, result } => self.published(now, &mut step, ticket, result),

@@ -246,6 +246,10 @@ impl Core for Executor {
     fn handle(&mut self, now: Timestamp, input: Input) -> Step {
         let mut step = Step::default();
         match input {
+            Input::Known(fold) => {
+                self.ledger_time.heard(now, fold.stored_at());
+                self.fold.take_over(&fold);
+            }
             Input::Ledger(records) => {
                 for record in &records {
                     self.ledger_time.heard(now, record.stored_at);

@@ -100,4 +100,15 @@ impl Episodes {
             self.unassigned.remove(&episode.order());
         }
     }
+    pub(super) fn restore(episodes: Vec<Episode>) -> Self {
+        let mut restored = Self::default();
+        for episode in episodes {
+            restored.firing += usize::from(episode.is_firing());
+            if episode.incident.is_none() {
+                restored.unassigned.insert(episode.order());
+            }
+            restored.known.insert(episode.violation.episode, episode);
+        }
+        restored
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::GateSnapshot;
 use crate::model::{
     Admission, Charter, Generation, IncidentId, Intent, Labels, Mode, Plan, PlanId, Reason, Timestamp,
 };
@@ -190,6 +191,41 @@ impl Gate {
     pub(super) fn charter(&mut self, said_at: Timestamp, generation: Generation) {
         if generation >= self.charter {
             (self.charter, self.charter_said_at) = (generation, said_at);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> GateSnapshot {
+        GateSnapshot {
+            last_sequence: self.last_sequence,
+            halted: self.halted.clone(),
+            last_request: self.last_request,
+            halt_said_at: self.halt_said_at,
+            charter: self.charter,
+            charter_said_at: self.charter_said_at,
+            in_flight: self.in_flight.iter().copied().collect(),
+            acting_for: self.acting_for.iter().map(|(incident, plan)| (*incident, *plan)).collect(),
+            started: self.started.iter().copied().collect(),
+            acted: self
+                .acted
+                .iter()
+                .map(|((playbook, scope), at)| (Arc::clone(playbook), scope.clone(), *at))
+                .collect(),
+        }
+    }
+
+    pub(super) fn restore(snapshot: GateSnapshot) -> Self {
+        let acted = snapshot.acted.into_iter().map(|(playbook, scope, at)| ((playbook, scope), at));
+        Self {
+            last_sequence: snapshot.last_sequence,
+            halted: snapshot.halted,
+            last_request: snapshot.last_request,
+            halt_said_at: snapshot.halt_said_at,
+            charter: snapshot.charter,
+            charter_said_at: snapshot.charter_said_at,
+            in_flight: snapshot.in_flight.into_iter().collect(),
+            acting_for: snapshot.acting_for.into_iter().collect(),
+            started: snapshot.started.into(),
+            acted: acted.collect(),
         }
     }
 

@@ -198,4 +198,32 @@ impl Incidents {
     pub(super) fn forget(&mut self, id: IncidentId) -> Vec<EpisodeId> {
         self.known.remove(&id).map(|state| state.episodes().collect()).unwrap_or_default()
     }
+    /// The incidents that are the open ones of their scopes.
+    pub(super) fn open(&self) -> impl Iterator<Item = IncidentId> {
+        self.open_by_scope.values().copied()
+    }
+
+    /// Where the newest analyses stand.
+    pub(super) fn last_analyses(&self) -> impl Iterator<Item = (Shard, u64)> {
+        self.last_analysis.iter().map(|(shard, sequence)| (*shard, *sequence))
+    }
+
+    pub(super) fn restore(
+        states: Vec<IncidentState>,
+        open: &[IncidentId],
+        last_analyses: &[(Shard, u64)],
+    ) -> Self {
+        let mut restored = Self { last_analysis: last_analyses.iter().copied().collect(), ..Self::default() };
+        for state in states {
+            let id = state.incident.id;
+            if open.contains(&id) {
+                restored.open_by_scope.insert(state.incident.scope.clone(), id);
+            }
+            if state.firing.is_empty() && !state.is_closed() {
+                restored.quiet.insert(id);
+            }
+            restored.known.insert(id, state);
+        }
+        restored
+    }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::LearnedSnapshot;
 use crate::model::{Labels, Timestamp, Verdict, VerdictKind};
 
 /// After it a verdict counts for half.
@@ -102,6 +103,30 @@ impl Learned {
         let scoped = (Arc::clone(&verdict.playbook), Arc::clone(&verdict.cause), verdict.scope.clone());
         teach(&mut self.pairs, pair, verdict.kind, stored_at);
         teach(&mut self.scoped, scoped, verdict.kind, stored_at);
+    }
+
+    pub(super) fn snapshot(&self) -> Vec<LearnedSnapshot> {
+        let row = |playbook: &Arc<str>, cause: &Arc<str>, scope: Option<&Labels>, known: &Effectiveness| {
+            let (playbook, cause, scope) = (Arc::clone(playbook), Arc::clone(cause), scope.cloned());
+            LearnedSnapshot { playbook, cause, scope, known: *known }
+        };
+        let pairs = self.pairs.iter().map(|((playbook, cause), known)| row(playbook, cause, None, known));
+        let scoped = self
+            .scoped
+            .iter()
+            .map(|((playbook, cause, scope), known)| row(playbook, cause, Some(scope), known));
+        pairs.chain(scoped).collect()
+    }
+
+    pub(super) fn restore(rows: Vec<LearnedSnapshot>) -> Self {
+        let mut restored = Self::default();
+        for LearnedSnapshot { playbook, cause, scope, known } in rows {
+            match scope {
+                Some(scope) => drop(restored.scoped.insert((playbook, cause, scope), known)),
+                None => drop(restored.pairs.insert((playbook, cause), known)),
+            }
+        }
+        restored
     }
 }
 

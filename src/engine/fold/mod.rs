@@ -9,6 +9,7 @@ mod gate;
 mod incidents;
 mod learned;
 mod plans;
+mod snapshot;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ pub use gate::{Gate, Refusal};
 pub use incidents::{IncidentState, Incidents};
 pub use learned::{Effectiveness, Learned};
 pub use plans::{Attempt, PlanState, Plans};
+pub use snapshot::{
+    EpisodeSnapshot, FoldSnapshot, GateSnapshot, IncidentSnapshot, LearnedSnapshot, PlanSnapshot,
+};
 
 use crate::model::{Admission, Basis, Entry, Generation, IncidentId, Mode, Record, Timestamp, Topic};
 

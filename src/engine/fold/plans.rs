@@ -13,7 +13,7 @@ use crate::model::{
 const CLOCK_GRACE: Duration = Duration::from_secs(2);
 
 /// One try at an action.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
     /// The right to it; the first in the ledger under its id.
     pub intent: Intent,
@@ -233,5 +233,21 @@ impl Plans {
                 }
             }
         }
+    }
+    pub(super) fn restore(states: Vec<PlanState>) -> Self {
+        let mut restored = Self::default();
+        for state in states {
+            let plan = &state.plan;
+            restored.by_incident.entry(plan.incident).or_default().insert((plan.generation, plan.id));
+            let is_told = plan.mode == Mode::Shadow && state.reported.contains(&Reason::Shadow);
+            if !state.is_over() && !is_told {
+                restored.live.insert((state.sequence, plan.id));
+            }
+            for attempt in state.attempts.values().flatten() {
+                restored.plan_of_attempt.insert(attempt.intent.attempt, (plan.id, attempt.intent.action));
+            }
+            restored.known.insert(plan.id, state);
+        }
+        restored
     }
 }

@@ -44,7 +44,9 @@ pub use tables::WaitingFrame;
 use super::outbox::{Answer, Decision, Outbox};
 use super::{Configuration, Core, Input, Published, Step, Ticket, Token};
 use crate::engine::fold::Fold;
-use crate::model::{Batch, Entry, Frame, Reason, Record, Role, SeriesTable, Timestamp, Topic};
+use crate::model::{
+    Batch, Entry, Frame, Phase, Reason, Record, Role, SeriesTable, Timestamp, Topic, Violation,
+};
 use deadlines::Target;
 use evaluation::{Arrived, Evaluation};
 use intake::External;
@@ -290,6 +292,19 @@ impl Monitor {
         self.configuration = configuration;
     }
 
+    /// As if the records that the fold was made of had been read: an episode that is over was the last of its labels where
+    /// another one fires, so those that are over come first.
+    fn learn_all(&mut self, now: Timestamp) {
+        let stored_at = self.fold.stored_at();
+        let mut known: Vec<&Arc<Violation>> =
+            self.fold.episodes.iter().map(|(_, episode)| &episode.violation).collect();
+        known.sort_by_key(|violation| (violation.phase == Phase::Firing, violation.since));
+        for violation in known {
+            self.evaluation.learn(&self.producers, violation, (stored_at, now));
+            self.external.learn(violation);
+        }
+    }
+
     fn learn(&mut self, record: &Record, now: Timestamp) {
         for violation in record.batch.entries.iter().filter_map(Entry::as_violation) {
             // What was recorded again after a restart says nothing of an episode that has gone on since.
@@ -392,6 +407,11 @@ impl Core for Monitor {
         match input {
             Input::Frame(frame) => self.take_frame(now, frame),
             Input::Table(table) => self.take_table(now, &table),
+            Input::Known(fold) => {
+                self.fold.take_over(&fold);
+                self.learn_all(now);
+                self.verifications.follow(&self.fold, &mut self.evaluation, &self.producers, now);
+            }
             Input::Ledger(records) => {
                 for record in &records {
                     if record.sequence > self.fold.applied() {
