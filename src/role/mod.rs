@@ -8,6 +8,7 @@ mod cycles;
 mod decoding;
 mod error;
 mod exclusive;
+mod keeping;
 pub mod knowledge;
 pub mod live;
 mod loading;

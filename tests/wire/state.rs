@@ -1,16 +1,17 @@
-//! What is kept beside the ledger (the monitor's checkpoint, the rows of the store) reads back, and hostile bytes are
+//! What is kept beside the ledger (the monitor's checkpoint, the fold, the rows of the store) reads back, and hostile bytes are
 //! refused. There are no golden files: whoever cannot read it rebuilds it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use homeostat::engine::fold::Effectiveness;
+use homeostat::engine::fold::{Effectiveness, Fold, FoldSnapshot};
 use homeostat::engine::monitor::{
     Course, Delay, GridSnapshot, JoinSnapshot, Lane, Measurement, MonitorSnapshot, Producer, RuleKey,
     RuleSnapshot, ScrapeSnapshot, SeriesSnapshot, Stage, TableSnapshot, ViolationSnapshot, WaitingFrame,
 };
-use homeostat::model::{EpisodeId, Labels, Record, RuleName, Timestamp, Topic};
+use homeostat::model::{Entry, EpisodeId, Labels, Record, RuleName, Timestamp, Topic};
 use homeostat::wire::checkpoint::{self, Checkpoint};
+use homeostat::wire::fold::{self, KeptFold};
 use homeostat::wire::knowledge::{LearnedRow, decode_learned, encode_learned};
 use homeostat::wire::{DecodeError, ledger};
 
@@ -158,4 +159,34 @@ fn rows_of_the_store_read_back_and_damaged_ones_are_refused() {
         assert_eq!(decode_learned(&bytes).unwrap(), row);
         survives(&bytes, |bytes| decode_learned(bytes).map(drop));
     }
+}
+
+/// A fold of every entry that there is.
+fn kept_fold() -> KeptFold {
+    let mut fold = Fold::default();
+    for (sequence, (_, entry)) in (1..).zip(fixtures::entries()) {
+        let topic = if matches!(entry, Entry::Admission(_)) { Topic::Admission } else { Topic::Plans };
+        fold.apply(&Record { sequence, stored_at: AT, topic, batch: fixtures::batch(vec![entry]) });
+    }
+    KeptFold { ledger: AT, snapshot: fold.snapshot() }
+}
+
+#[test]
+fn a_kept_fold_reads_back_and_goes_on_as_it_was() {
+    for kept in [KeptFold { ledger: AT, snapshot: FoldSnapshot::default() }, kept_fold()] {
+        let bytes = fold::encode(kept.clone()).unwrap();
+        let read = fold::decode(&bytes).unwrap().unwrap();
+        assert_eq!(read, kept);
+        assert_eq!(Fold::restore(read.snapshot).snapshot(), kept.snapshot);
+    }
+}
+
+#[test]
+fn a_kept_fold_of_another_format_is_none_and_a_damaged_one_is_read_or_refused() {
+    let bytes = fold::encode(kept_fold()).unwrap();
+    survives(&bytes, |bytes| fold::decode(bytes).map(drop));
+    let place = bytes.windows(6).position(|part| part == b"format").unwrap() + 6;
+    let mut newer = bytes;
+    newer[place] = 99;
+    assert_eq!(fold::decode(&newer).unwrap(), None);
 }
