@@ -95,12 +95,12 @@ pub(super) async fn explain(args: args::Explain, context: &Context) -> Outcome {
 
 pub(super) async fn kb(command: args::Kb, context: &Context) -> Outcome {
     match command {
-        args::Kb::Stats(args) => {
-            let answer = ask(&args.bus, context, "stats", Value::Null).await?;
+        args::Kb::Stats(bus) => {
+            let answer = ask(&bus, context, "stats", Value::Null).await?;
             output::one(context.format, &answer).or_else(printed)
         }
-        args::Kb::Learned(args) => {
-            let answer = ask(&args.bus, context, "learned", Value::Null).await?;
+        args::Kb::Learned(bus) => {
+            let answer = ask(&bus, context, "learned", Value::Null).await?;
             list(&answer, &LEARNED, context)
         }
         args::Kb::Export { bus, file } => {
