@@ -106,7 +106,7 @@ pub enum LayoutError {
     #[error("column {0} of the header has no name")]
     NoName(usize),
     /// More columns than a row may have.
-    #[error("{0} columns, at most {max} are taken", max = super::csv::COLUMNS_MAX)]
+    #[error("{0} columns, at most {max} are taken", max = super::fields::COLUMNS_MAX)]
     TooManyColumns(usize),
     /// A column's name makes no label or metric name within the limits.
     #[error(transparent)]

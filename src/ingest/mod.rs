@@ -6,6 +6,7 @@
 mod csv;
 mod error;
 mod exposition;
+mod fields;
 mod format;
 mod host;
 mod json;
