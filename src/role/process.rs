@@ -407,6 +407,7 @@ impl Process {
             objects: Objects::open(self.connections.services.clone(), &self.names).await?,
             services: self.connections.services.clone(),
             subjects: self.subjects.clone(),
+            instance: Arc::clone(&self.instance),
             clock: self.clock.clone(),
             ready,
             hindrance: self.hindrance.clone(),

@@ -20,7 +20,7 @@ pub enum StoreError {
         problem: &'static str,
     },
     /// Another process kept the lock for as long as a dying predecessor could.
-    #[error("the store `{}` is in use by another process", dir.display())]
+    #[error("the store `{}` is in use by another process\nhint: one process at a time: stop the one whose knowledge role runs on it", dir.display())]
     Locked {
         /// The store.
         dir: PathBuf,

@@ -32,13 +32,13 @@ async fn without_room_for_what_is_remembered_the_loop_goes_on_and_catches_up_aft
     assert!(all.is_running(), "{}", all.log());
     assert_eq!(stats(&cell).await["applied"], stale["applied"], "what was stored whole is served");
     assert!(all.metric("homeostat_store_failures_total", &[]).await >= 1.0);
-    assert_eq!(all.metric("homeostat_store_usable", &[]).await as u64, 0);
+    assert!(all.metric("homeostat_store_usable", &[]).await < 0.5);
     let told = all.log().matches("the knowledge store cannot be used").count();
     assert_eq!(told, 1, "it is told once:\n{}", all.log());
 
     all.limit_files(None);
     until_page(&all, 200).await;
-    assert_eq!(all.metric("homeostat_store_usable", &[]).await as u64, 1);
+    assert!(all.metric("homeostat_store_usable", &[]).await > 0.5);
     cell.settle().await;
     cell.chronicle.so_far().check(&cell.targets.world.borrow());
     let ledger = Ledger::open(cell.bed.connect().await, &cell.bed.names).await.unwrap();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
 use crate::support::soon;
 
@@ -23,6 +24,8 @@ pub(crate) struct Member {
     /// Where it serves its pages.
     address: String,
     log: PathBuf,
+    /// Writes the log of one whose files are limited.
+    logging: JoinSet<()>,
 }
 
 impl Member {
@@ -42,7 +45,7 @@ impl Member {
         // The limit is not one for its log.
         let mut errors = member.child.stderr.take().unwrap();
         let mut log = tokio::fs::File::create(&member.log).await.unwrap();
-        tokio::spawn(async move { tokio::io::copy(&mut errors, &mut log).await });
+        member.logging.spawn(async move { drop(tokio::io::copy(&mut errors, &mut log).await) });
         member
     }
 
@@ -69,7 +72,7 @@ impl Member {
         let first = soon("the first line of a process", lines.next_line()).await.unwrap();
         let first = first.unwrap_or_else(|| panic!("{role} ended at once:\n{}", tail(&log)));
         let address = first.rsplit_once("http://").unwrap().1.to_owned();
-        Self { role: role.to_owned(), child, address, log }
+        Self { role: role.to_owned(), child, address, log, logging: JoinSet::new() }
     }
 
     /// What is longer than this cannot be written to a file: what a full disk is like. Needs no rights.

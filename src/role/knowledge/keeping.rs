@@ -33,6 +33,8 @@ pub(in crate::role) struct Keeping {
     /// Where questions come from.
     pub(in crate::role) services: Connection,
     pub(in crate::role) subjects: Subjects,
+    /// This process's name.
+    pub(in crate::role) instance: Arc<str>,
     pub(in crate::role) clock: Clock,
     /// Whether the ledger is known to its end.
     pub(in crate::role) ready: watch::Sender<bool>,

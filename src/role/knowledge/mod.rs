@@ -4,6 +4,7 @@
 //! what it led to, so a crash repeats nothing and forgets nothing.
 
 mod answers;
+mod exporting;
 mod facts;
 mod following;
 mod keeping;
@@ -14,6 +15,7 @@ mod writing;
 use std::path::Path;
 
 pub use answers::Question;
+pub use exporting::{Export, ExportError};
 pub(super) use keeping::Keeping;
 
 use crate::model::{Record, Timestamp};
