@@ -35,7 +35,7 @@ pub enum ProducerError {
     #[error("the address of the bus cannot be used")]
     Address(#[from] nats::SettingsError),
     /// The bus does not let us in.
-    #[error("the bus cannot be reached")]
+    #[error(transparent)]
     Connect(#[from] nats::ConnectError),
     /// The sample stream is not there.
     #[error("the cell's sample stream cannot be used")]

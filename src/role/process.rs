@@ -56,7 +56,7 @@ pub struct ProcessSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The bus cannot be reached.
-    #[error("the bus cannot be reached")]
+    #[error(transparent)]
     Connect(#[from] crate::bus::nats::ConnectError),
     /// The streams are not as they should be.
     #[error("the streams of the cell cannot be used")]
