@@ -61,7 +61,7 @@ pub enum IngestError {
         /// What is wrong with it.
         cause: RowError,
     },
-    /// Rows that were refused after [`super::ERRORS_REPORTED_MAX`] had been reported one by one.
+    /// Rows that were refused after the first hundred had been reported one by one.
     #[error("{file}: {rows} more rows refused")]
     More {
         /// The file.

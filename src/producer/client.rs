@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{FRAME_AGE_MAX, Framer, Refusals};
+use super::framing::FRAME_AGE_MAX;
+use super::{Framer, Refusals};
 use crate::bus::Incoming;
 use crate::bus::nats::{
     self, Answer, Connection, Names, Outbox, Purpose, Question, Refusal, ServiceSpec, Settings,

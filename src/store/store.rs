@@ -1,7 +1,6 @@
 //! One writer, many readers, each change durable before it is acknowledged.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::change::{Change, check_key};
@@ -147,7 +146,8 @@ impl Store {
     }
 
     /// Where it lies.
-    pub fn dir(&self) -> &Path {
+    #[cfg(test)]
+    pub(super) fn dir(&self) -> &std::path::Path {
         self.folder.dir()
     }
 

@@ -75,7 +75,7 @@ impl KnowledgeError {
 #[derive(Debug)]
 pub struct Knowledge {
     store: Store,
-    /// Where the ledger went on when the store was opened.
+    /// Whether a doubtful one was moved aside.
     rebuilt: bool,
 }
 
@@ -100,11 +100,6 @@ impl Knowledge {
         telemetry::store_rebuilt();
         let opened = self.store.set_aside(reason)?;
         Ok(Self { store: opened.store, rebuilt: true })
-    }
-
-    /// Whether a doubtful store was moved aside.
-    pub fn is_rebuilt(&self) -> bool {
-        self.rebuilt
     }
 
     /// The last record that it knows.
