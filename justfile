@@ -43,10 +43,6 @@ server:
 bench *NAME:
     cargo bench --all-features {{ NAME }}
 
-# Accept or refuse changed snapshots
-snapshots:
-    cargo insta review
-
 # Licences, advisories, unused dependencies, spelling
 house:
     cargo deny check

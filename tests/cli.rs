@@ -516,6 +516,46 @@ fn a_scraped_breach_becomes_an_incident_that_can_be_asked_about() {
 }
 
 #[test]
+fn what_is_remembered_is_carried_away_and_brought_back_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "configuration/rules/a.yaml", RULES);
+    let dev = Dev::start(&["--config", folder.path().join("configuration").to_str().unwrap()]);
+    dev.ask_until(&["kb", "stats"], |stats| stats["applied"].as_u64() > Some(0));
+    let file = folder.path().join("remembered");
+    let file = file.to_str().unwrap();
+    let exported = dev.ask(&["kb", "export", file]);
+    assert_eq!(exported["bytes"], fs::metadata(file).unwrap().len());
+    assert!(exported["applied"].as_u64() > Some(0), "{exported}");
+    assert!(!Path::new(&format!("{file}.partial")).exists());
+
+    // Another store of the same ledger.
+    let data = folder.path().join("data");
+    let import =
+        |file: &str| told(&["kb", "import", file, "--data", data.to_str().unwrap(), "--server", &dev.server]);
+    let (code, out, err) = import(file);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with(&format!("{} records read", exported["records"])), "{out}");
+    // What is no export, or was cut off, is told with file, place and cause, and what is there stays.
+    let foreign = write(folder.path(), "letter", "Dear Sir or Madam, this is not what you are looking for.");
+    let cut = folder.path().join("cut");
+    let bytes = fs::read(file).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() - 1]).unwrap();
+    for (wrong, expected) in [
+        (&foreign, "export refused at byte 0, record 0: not an export of a store"),
+        (&cut, "cut off: it ends without a trailer"),
+        (&folder.path().join("nothing"), "cannot be read"),
+    ] {
+        let (code, _, err) = import(wrong.to_str().unwrap());
+        assert!(code == 3 && err.contains(expected) && err.contains(wrong.to_str().unwrap()), "{err}");
+    }
+    let (code, _, err) = import(file);
+    assert_eq!((code, err.as_str()), (0, ""), "it is as it was, and the same once more does no harm");
+    let (code, _, err) = told(&["kb", "export", folder.path().to_str().unwrap(), "--server", &dev.server]);
+    assert!(code == 3 && err.contains("is a folder"), "{err}");
+    dev.stop();
+}
+
+#[test]
 fn what_is_published_is_found() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "rules/a.yaml", RULES);

@@ -26,7 +26,7 @@ pub(crate) use nats::{SERVICE_ERROR_CODE_HEADER, SERVICE_ERROR_HEADER};
 pub use output::OUTPUT_BYTES_MAX;
 
 /// The output of an attempt whose lease was over before the call. Nothing was done.
-pub const LEASE_ENDED: &str = "the lease had ended before the call: not started";
+const LEASE_ENDED: &str = "the lease had ended before the call: not started";
 /// The output of an attempt that came while the process was shutting down. Nothing was done.
 pub const SHUTTING_DOWN: &str = "this process is shutting down: not started";
 
@@ -35,9 +35,9 @@ pub const KEY_HEADER: &str = "Idempotency-Key";
 /// The fencing token, for targets that speak NATS or HTTP: decimal, refuse anything below the largest seen.
 pub const FENCE_HEADER: &str = "Homeostat-Fence";
 /// The idempotency key, for programs.
-pub const KEY_VARIABLE: &str = "HOMEOSTAT_ACTION";
+const KEY_VARIABLE: &str = "HOMEOSTAT_ACTION";
 /// The fencing token, for programs.
-pub const FENCE_VARIABLE: &str = "HOMEOSTAT_FENCE";
+const FENCE_VARIABLE: &str = "HOMEOSTAT_FENCE";
 
 /// What a target gets at most. Templates are 8 KiB and label values 2 KiB, so more is a playbook gone wild.
 const BODY_BYTES_MAX: usize = 256 * 1024;

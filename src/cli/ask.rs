@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::exit::{Failure, Outcome, outside, usage};
 use super::output::{self, Column, Format};
 use super::{Context, args, bus, printed, words};
-use crate::bus::nats::{self, Answer, AskError, Objects};
+use crate::bus::nats::{self, Answer, AskError};
 
 /// What the knowledge service says of what it does not know.
 const NOT_FOUND: u16 = 404;
@@ -35,15 +35,6 @@ const PLANS: [Column; 8] = [
     ("AT", "at"),
 ];
 const CHAIN: [Column; 4] = [("AT", "at"), ("SEQUENCE", "sequence"), ("ENTRY", "kind"), ("WHAT", "what")];
-const LEARNED: [Column; 7] = [
-    ("PLAYBOOK", "playbook"),
-    ("CAUSE", "cause"),
-    ("SCOPE", "scope"),
-    ("HELPED", "helped"),
-    ("FAILED", "failed"),
-    ("EXPECTED", "expected"),
-    ("AT LEAST", "at_least"),
-];
 
 pub(super) async fn incidents(args: args::Listing, context: &Context) -> Outcome {
     let answer = ask(&args.bus, context, "incidents", json!({ "limit": args.limit })).await?;
@@ -93,83 +84,35 @@ pub(super) async fn explain(args: args::Explain, context: &Context) -> Outcome {
     }
 }
 
-pub(super) async fn kb(command: args::Kb, context: &Context) -> Outcome {
-    match command {
-        args::Kb::Stats(args) => {
-            let answer = ask(&args.bus, context, "stats", Value::Null).await?;
-            output::one(context.format, &answer).or_else(printed)
-        }
-        args::Kb::Learned(args) => {
-            let answer = ask(&args.bus, context, "learned", Value::Null).await?;
-            list(&answer, &LEARNED, context)
-        }
-        args::Kb::Export { bus, file } => {
-            let answer = ask(&bus, context, "export", Value::Null).await?;
-            let object = answer["object"].as_str().unwrap_or_default().to_owned();
-            let reached = bus::reach(&bus, context).await?;
-            let objects = Objects::open(reached.connection.clone(), &reached.topology.names()).await;
-            let bytes = objects.map_err(outside)?.get(&object).await.map_err(outside)?;
-            let bytes = bytes.ok_or_else(|| outside(anyhow::anyhow!("the export is gone: `{object}`")))?;
-            std::fs::write(&file, &bytes).map_err(|error| of_file(error, &file, "cannot be written"))?;
-            let told = json!({ "bytes": bytes.len(), "file": file.to_string_lossy() });
-            done(context, &format!("{} bytes written to {}", bytes.len(), file.display()), &told)
-        }
-        args::Kb::Import { file, data, bus } => import(&file, data, &bus, context).await,
-    }
-}
-
-async fn import(
-    file: &std::path::Path,
-    data: Option<std::path::PathBuf>,
-    bus: &args::Bus,
-    context: &Context,
-) -> Outcome {
-    let usual = || context.environment.state_home.clone().map(|home| home.join("homeostat"));
-    let data =
-        data.or_else(usual).ok_or_else(|| outside(anyhow::anyhow!("--data says where the store is")))?;
-    let ledger = bus::reach(bus, context).await?.ledger().await?;
-    let created = ledger.tail().await.map_err(outside)?.created;
-    let mut input = std::fs::File::open(file).map_err(|error| of_file(error, file, "cannot be read"))?;
-    let knowledge =
-        crate::role::knowledge::Knowledge::open(&data.join("knowledge"), created).map_err(outside)?;
-    let copied =
-        knowledge.store().import(&mut input).map_err(|error| of_file(error, file, "cannot be imported"))?;
-    let told = json!({ "records": copied.records, "applied": copied.applied });
-    done(
-        context,
-        &format!("{} records read, as of ledger sequence {}", copied.records, copied.applied),
-        &told,
-    )
-}
-
-fn of_file(error: impl Into<anyhow::Error>, file: &std::path::Path, what: &str) -> Failure {
-    outside(error.into().context(format!("`{}` {what}", file.display())))
-}
-
-/// What was done: a sentence for people, its figures for programs.
-fn done(context: &Context, text: &str, told: &Value) -> Outcome {
-    match context.format {
-        Format::Table => output::line(text),
-        format @ (Format::Json | Format::Jsonl | Format::Yaml) => output::one(format, told),
-    }
-    .or_else(printed)
-}
-
 /// Whether the answer was that there is no such thing.
 fn is_unknown(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(AskError::Refused { refusal, .. }) if refusal.code == NOT_FOUND)
 }
 
-async fn ask(bus: &args::Bus, context: &Context, endpoint: &str, question: Value) -> Result<Value, Failure> {
-    let reached = bus::reach(bus, context).await?;
+pub(super) async fn ask(
+    bus: &args::Bus,
+    context: &Context,
+    endpoint: &str,
+    question: Value,
+) -> Result<Value, Failure> {
+    ask_on(&bus::reach(bus, context).await?, endpoint, question, TIMEOUT).await
+}
+
+/// As [`ask`], on a connection that is there.
+pub(super) async fn ask_on(
+    reached: &bus::Reached,
+    endpoint: &str,
+    question: Value,
+    timeout: Duration,
+) -> Result<Value, Failure> {
     let subject = format!("{}.kb.{endpoint}", reached.subjects);
     let payload = if question.is_null() { String::new() } else { question.to_string() };
     let question = Answer { headers: Vec::new(), payload: payload.into() };
-    let answer = nats::ask(&reached.connection, &subject, question, TIMEOUT).await.map_err(outside)?;
+    let answer = nats::ask(&reached.connection, &subject, question, timeout).await.map_err(outside)?;
     serde_json::from_slice(&answer.payload).map_err(outside)
 }
 
-fn list(answer: &Value, columns: &[Column], context: &Context) -> Outcome {
+pub(super) fn list(answer: &Value, columns: &[Column], context: &Context) -> Outcome {
     let rows = answer.as_array().cloned().unwrap_or_default();
     output::list(context.format, &rows, columns).or_else(printed)
 }

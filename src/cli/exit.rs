@@ -70,6 +70,8 @@ pub(super) fn usage(error: impl Into<anyhow::Error>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::nats::ConnectError;
+    use crate::role::process::ProcessError;
 
     #[test]
     fn an_error_is_printed_once_as_a_chain_with_its_hint_last() {
@@ -77,5 +79,15 @@ mod tests {
         let failure = Failure::Outside(inner.context("the bus cannot be reached"));
         let text = failure.text().unwrap();
         assert_eq!(text, "error: the bus cannot be reached: connection refused\nhint: start a server");
+    }
+
+    #[test]
+    fn that_there_is_no_server_is_said_once() {
+        let (servers, reason) = ("nats://nowhere:4222".to_owned(), "connection refused".to_owned());
+        let error = ProcessError::Connect(ConnectError::Unreachable { servers, reason });
+        let text = outside(error).text().unwrap();
+        assert_eq!(text.matches("cannot be reached").count(), 1, "{text}");
+        assert!(text.starts_with("error: NATS at `nats://nowhere:4222` cannot be reached"), "{text}");
+        assert_eq!(text.matches("\nhint: ").count(), 1, "{text}");
     }
 }

@@ -10,6 +10,7 @@ mod collect;
 mod demo;
 mod exit;
 mod input;
+mod kb;
 mod operate;
 mod output;
 mod publish;
@@ -94,7 +95,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Incidents(args) => block_on(ask::incidents(args, context)),
         Command::Plans(args) => block_on(ask::plans(args, context)),
         Command::Explain(args) => block_on(ask::explain(args, context)),
-        Command::Kb(args) => block_on(ask::kb(args, context)),
+        Command::Kb(args) => block_on(kb::kb(args, context)),
         Command::Halt(args) => block_on(operate::halt(args, context)),
         Command::Resume(args) => block_on(operate::resume(args, context)),
     }

@@ -134,7 +134,8 @@ pub(super) fn temporary_folder(context: &Context) -> std::io::Result<PathBuf> {
     Ok(folder)
 }
 
-fn data_folder(given: Option<PathBuf>, context: &Context) -> Result<PathBuf, Failure> {
+/// Where the store is.
+pub(super) fn data_folder(given: Option<PathBuf>, context: &Context) -> Result<PathBuf, Failure> {
     let usual = || context.environment.state_home.clone().map(|home| home.join("homeostat"));
     given.or_else(usual).ok_or_else(|| {
         usage(anyhow::anyhow!("there is no place for the store\nhint: --data DIR says where, or set HOME"))

@@ -10,7 +10,7 @@ pub fn load(bundle: &Bundle, generation: Generation) -> Loaded {
 }
 
 /// Whether the monitor can evaluate an expression.
-pub fn check_expression(text: &str) -> Result<(), ExprError> {
+fn check_expression(text: &str) -> Result<(), ExprError> {
     match Expr::parse(text) {
         Ok(_) => Ok(()),
         Err(error) => Err(ExprError { offset: error.place.byte, cause: error.message }),

@@ -6,4 +6,4 @@ mod loading;
 
 pub use environment::Environment;
 pub use folder::{FolderError, read_bundle};
-pub use loading::{check_expression, load};
+pub use loading::load;

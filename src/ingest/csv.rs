@@ -5,23 +5,17 @@
 //! | time and `value` | one sample; its metric is the column `metric` (PromQL notation) or the file's stem; other columns are labels |
 //! | time, no `value` | one sample for each column, named by the header; empty cells are no samples; a column that holds text in the first row is a label of all |
 //! | none | `time,value` or `time,metric,value`; anything else is ambiguous |
-//!
-//! Fields are split here and not by a library because a field must end on its line: a quote that is never closed
-//! then costs one row, where RFC 4180 would have it swallow the rest of the file.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::Range;
 
 use crate::model::{Labels, METRIC_NAME, Sample};
 
 use super::error::{LayoutError, RowError, excerpt};
+use super::fields::{COLUMNS_MAX, Fields};
 use super::format::to_identifier;
 use super::moment::parse_moment;
 use super::series::parse_series;
 use super::series_cache::{SeriesCache, push_part};
-
-/// Columns of a row; the widest public set of one metric a column that we met has 1,300.
-pub(crate) const COLUMNS_MAX: usize = 16_384;
 
 /// Names of a time column, the likelier ones first; where a header has several, the rest are not read.
 const TIME_COLUMNS: [&str; 7] = ["timestamp", "time", "ts", "at", "datetime", "date", "unix_timestamp"];
@@ -85,8 +79,8 @@ impl CsvReader {
         let Some(layout) = &mut self.layout else { return Ok(()) };
         let row = Row { line, fields: &self.fields };
         let expected = layout.columns();
-        if row.fields.places.len() != expected {
-            return Err(RowError::Columns { expected, found: row.fields.places.len() }.into());
+        if row.fields.len() != expected {
+            return Err(RowError::Columns { expected, found: row.fields.len() }.into());
         }
         match layout {
             Layout::Long(long) => {
@@ -339,91 +333,6 @@ fn number(text: &str) -> Result<f64, RowError> {
         return Err(RowError::NoValue);
     }
     text.parse().map_err(|_| RowError::Value(excerpt(text)))
-}
-
-/// The fields of one line, without blanks and quotes around them.
-#[derive(Default)]
-struct Fields {
-    places: Vec<Place>,
-    /// Fields that held doubled quotes, without the doubling.
-    unescaped: String,
-}
-
-struct Place {
-    range: Range<usize>,
-    /// Whether the range is in `unescaped` and not in the line.
-    is_unescaped: bool,
-}
-
-impl Fields {
-    fn split(&mut self, line: &str) -> Result<(), RowError> {
-        self.places.clear();
-        self.unescaped.clear();
-        let bytes = line.as_bytes();
-        let mut at = 0;
-        loop {
-            let found = self.places.len() + 1;
-            if found > COLUMNS_MAX {
-                return Err(RowError::Columns { expected: COLUMNS_MAX, found });
-            }
-            let start = at + blanks(&bytes[at..]);
-            let end = if bytes.get(start) == Some(&b'"') {
-                let behind = self.quoted(line, start + 1).ok_or(RowError::Quotes(found))?;
-                let end = behind + blanks(&bytes[behind..]);
-                if end < bytes.len() && bytes[end] != b',' {
-                    return Err(RowError::Quotes(found));
-                }
-                end
-            } else {
-                let length = bytes[start..].iter().position(|byte| *byte == b',');
-                let end = length.map_or(bytes.len(), |length| start + length);
-                let length = line[start..end].trim_ascii_end().len();
-                self.places.push(Place { range: start..start + length, is_unescaped: false });
-                end
-            };
-            if end == bytes.len() {
-                return Ok(());
-            }
-            at = end + 1;
-        }
-    }
-
-    /// The field behind an opening quote; gives the place behind the closing one.
-    fn quoted(&mut self, line: &str, start: usize) -> Option<usize> {
-        let mut from = start;
-        let copied = self.unescaped.len();
-        loop {
-            let quote = from + line[from..].find('"')?;
-            let is_doubled = line.as_bytes().get(quote + 1) == Some(&b'"');
-            if !is_doubled {
-                let is_unescaped = from > start;
-                let range = if is_unescaped {
-                    self.unescaped.push_str(&line[from..quote]);
-                    copied..self.unescaped.len()
-                } else {
-                    start..quote
-                };
-                self.places.push(Place { range, is_unescaped });
-                return Some(quote + 1);
-            }
-            self.unescaped.push_str(&line[from..=quote]);
-            from = quote + 2;
-        }
-    }
-
-    fn get<'a>(&'a self, line: &'a str, column: usize) -> &'a str {
-        let place = &self.places[column];
-        let text = if place.is_unescaped { &self.unescaped } else { line };
-        &text[place.range.clone()]
-    }
-
-    fn iter<'a>(&'a self, line: &'a str) -> impl Iterator<Item = &'a str> {
-        (0..self.places.len()).map(move |column| self.get(line, column))
-    }
-}
-
-fn blanks(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
 }
 
 #[cfg(test)]

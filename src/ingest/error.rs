@@ -61,7 +61,7 @@ pub enum IngestError {
         /// What is wrong with it.
         cause: RowError,
     },
-    /// Rows that were refused after [`super::ERRORS_REPORTED_MAX`] had been reported one by one.
+    /// Rows that were refused after the first hundred had been reported one by one.
     #[error("{file}: {rows} more rows refused")]
     More {
         /// The file.
@@ -106,7 +106,7 @@ pub enum LayoutError {
     #[error("column {0} of the header has no name")]
     NoName(usize),
     /// More columns than a row may have.
-    #[error("{0} columns, at most {max} are taken", max = super::csv::COLUMNS_MAX)]
+    #[error("{0} columns, at most {max} are taken", max = super::fields::COLUMNS_MAX)]
     TooManyColumns(usize),
     /// A column's name makes no label or metric name within the limits.
     #[error(transparent)]

@@ -26,7 +26,7 @@ use sysinfo::{
 use crate::model::{Labels, LabelsError, METRIC_NAME, Sample, Timestamp};
 
 /// Processes in one reading, however many match: each is two series more, and new ones after each restart.
-pub const PROCESSES_MAX: usize = 100;
+const PROCESSES_MAX: usize = 100;
 
 /// Which processes are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,6 @@
 //! Lines of a possibly compressed stream: numbered, bounded, without a copy of the whole.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -21,7 +19,6 @@ pub(crate) struct Lines {
     reader: Box<dyn BufRead + Send>,
     line: Vec<u8>,
     number: u64,
-    bytes_read: Arc<AtomicU64>,
 }
 
 /// Why there is no line.
@@ -35,9 +32,7 @@ pub(crate) enum LineError {
 
 impl Lines {
     /// Reads plain text or gzip, told apart by the first two bytes.
-    pub(crate) fn new(reader: impl Read + Send + 'static) -> io::Result<Self> {
-        let bytes_read = Arc::new(AtomicU64::new(0));
-        let mut reader = Counted { reader, bytes: Arc::clone(&bytes_read) };
+    pub(crate) fn new(mut reader: impl Read + Send + 'static) -> io::Result<Self> {
         let mut head = Vec::new();
         reader.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut head)?;
         let compressed = head == GZIP_MAGIC;
@@ -47,17 +42,12 @@ impl Lines {
         } else {
             Box::new(raw)
         };
-        Ok(Self { reader, line: Vec::new(), number: 0, bytes_read })
+        Ok(Self { reader, line: Vec::new(), number: 0 })
     }
 
     /// The number of the line that was given last, from 1.
     pub(crate) fn number(&self) -> u64 {
         self.number
-    }
-
-    /// Bytes taken from the stream, before decompression.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.bytes_read.load(Ordering::Relaxed)
     }
 
     /// The next line without its end, or `None` at the end of the stream. A line above [`LINE_BYTES_MAX`] is skipped.
@@ -85,19 +75,6 @@ impl Lines {
             Ok(text) => Ok(Some(text)),
             Err(error) => Err(LineError::Row(RowError::NotUtf8(error.valid_up_to() + 1))),
         }
-    }
-}
-
-struct Counted<R> {
-    reader: R,
-    bytes: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
-        self.bytes.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
     }
 }
 

@@ -10,7 +10,7 @@ use super::samples::Samples;
 
 /// Samples that are read ahead, over all files, to put them in order: 64 MB and about a second of reading. A file
 /// with fewer rows than its share is sorted whole; in a longer one a row may be late by half the share.
-pub const SORT_WINDOW_SAMPLES_MAX: usize = 2_000_000;
+const SORT_WINDOW_SAMPLES_MAX: usize = 2_000_000;
 
 /// The least share of a file, however many there are.
 const SHARE_SAMPLES_MIN: usize = 1_024;
@@ -22,7 +22,7 @@ pub fn merge(sources: Vec<Samples>) -> Merged {
 }
 
 /// [`merge`] with another read-ahead.
-pub fn merge_within(sources: Vec<Samples>, window_samples: usize) -> Merged {
+fn merge_within(sources: Vec<Samples>, window_samples: usize) -> Merged {
     let share = (window_samples / sources.len().max(1)).max(SHARE_SAMPLES_MIN.min(window_samples)).max(2);
     let is_strict = sources.iter().any(Samples::is_strict);
     let sources: Vec<Source> = sources.into_iter().map(|samples| Source::new(samples, share)).collect();
@@ -51,11 +51,6 @@ impl Merged {
     /// How many samples had no time of their own so far, and got the scrape's.
     pub fn untimed(&self) -> u64 {
         self.sources.iter().map(|source| source.samples.untimed()).sum()
-    }
-
-    /// Bytes taken from the files so far, as stored.
-    pub fn bytes_read(&self) -> u64 {
-        self.sources.iter().map(|source| source.samples.bytes_read()).sum()
     }
 
     /// Makes the source's next sample known.

@@ -6,6 +6,7 @@
 mod csv;
 mod error;
 mod exposition;
+mod fields;
 mod format;
 mod host;
 mod json;
@@ -19,13 +20,9 @@ mod series_cache;
 
 pub use error::{IngestError, LayoutError, RowError};
 pub use format::{Format, UnknownFormat};
-pub use host::{
-    DiskReading, Host, HostError, HostReading, NetworkReading, PROCESSES_MAX, ProcessChoice, ProcessReading,
-};
-pub use merge::{Merged, SORT_WINDOW_SAMPLES_MAX, merge, merge_within};
-pub use moment::{EPOCH_MILLIS_MAX, EPOCH_MILLIS_MIN, MomentError, parse_moment};
-pub use samples::{ERRORS_REPORTED_MAX, Options, Samples, from_reader, open};
-pub use scrape::{
-    SCRAPE_BODY_BYTES_MAX, SCRAPE_TIMEOUT, Scrape, ScrapeBody, ScrapeClient, ScrapeError, ScrapeTarget,
-};
+pub use host::{DiskReading, Host, HostError, HostReading, NetworkReading, ProcessChoice, ProcessReading};
+pub use merge::{Merged, merge};
+pub use moment::{MomentError, parse_moment};
+pub use samples::{Options, Samples, from_reader, open};
+pub use scrape::{SCRAPE_TIMEOUT, Scrape, ScrapeBody, ScrapeClient, ScrapeError, ScrapeTarget};
 pub use series::{SeriesError, parse_series};

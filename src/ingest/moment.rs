@@ -8,9 +8,9 @@ use super::error::excerpt;
 
 /// An epoch number from here on is milliseconds, below it seconds: 1e11 s is the year 5138, 1e11 ms is March 1973.
 /// Decided row by row, so that the meaning of a row never depends on its neighbours.
-pub const EPOCH_MILLIS_MIN: u64 = 100_000_000_000;
+const EPOCH_MILLIS_MIN: u64 = 100_000_000_000;
 /// An epoch number from here on is neither: in microseconds it is March 1973 again.
-pub const EPOCH_MILLIS_MAX: u64 = 100_000_000_000_000;
+const EPOCH_MILLIS_MAX: u64 = 100_000_000_000_000;
 
 /// A text that is no point in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

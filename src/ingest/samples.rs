@@ -16,7 +16,7 @@ use super::json::JsonReader;
 use super::lines::{LineError, Lines};
 
 /// Refused rows of one file that are reported one by one; the rest are counted and reported together at its end.
-pub const ERRORS_REPORTED_MAX: u64 = 100;
+pub(super) const ERRORS_REPORTED_MAX: u64 = 100;
 
 /// The metric of values from standard input that come without one.
 const STDIN_METRIC: &str = "stdin";
@@ -123,11 +123,6 @@ impl Samples {
             Parser::Exposition(reader) => reader.untimed(),
             Parser::Csv(_) | Parser::Json(_) => 0,
         }
-    }
-
-    /// Bytes taken from the file so far, as stored: compared with its size, how far the reading is.
-    pub fn bytes_read(&self) -> u64 {
-        self.lines.bytes_read()
     }
 
     pub(crate) fn is_strict(&self) -> bool {
@@ -274,13 +269,6 @@ mod tests {
         assert_eq!(open("missing/file.csv"), "cannot open `missing/file.csv`");
         assert!(open("-").starts_with("the name of `<stdin>` does not tell its format\nhint: "));
         assert!(open("x.parquet").starts_with("the name of `x.parquet` does not tell its format\nhint: "));
-    }
-
-    #[test]
-    fn bytes_read_reach_the_size_of_the_file() {
-        let mut samples = from_text("1,1\n2,2\n", Format::Csv, &Options::default());
-        assert_eq!(samples.by_ref().count(), 2);
-        assert_eq!(samples.bytes_read(), 8);
     }
 
     fn any_sample() -> impl Strategy<Value = Sample> {

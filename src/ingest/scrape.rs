@@ -18,7 +18,7 @@ use super::samples::ERRORS_REPORTED_MAX;
 /// A whole scrape; Prometheus' default.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The exposition of 300,000 series; larger is not an exporter, or one that would burst each receiver.
-pub const SCRAPE_BODY_BYTES_MAX: usize = 64 << 20;
+const SCRAPE_BODY_BYTES_MAX: usize = 64 << 20;
 
 /// Text 0.0.4 first, as it is what is read best; whatever else is taken if it reads.
 const ACCEPTED: &str =
@@ -50,7 +50,7 @@ pub enum ScrapeError {
         /// The HTTP status.
         status: u16,
     },
-    /// An answer above [`SCRAPE_BODY_BYTES_MAX`].
+    /// An answer that is too long.
     #[error("{url} answered more than {} MiB", SCRAPE_BODY_BYTES_MAX >> 20)]
     TooLarge {
         /// The target.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{FRAME_AGE_MAX, Framer, Refusals};
+use super::framing::FRAME_AGE_MAX;
+use super::{Framer, Refusals};
 use crate::bus::Incoming;
 use crate::bus::nats::{
     self, Answer, Connection, Names, Outbox, Purpose, Question, Refusal, ServiceSpec, Settings,
@@ -35,7 +36,7 @@ pub enum ProducerError {
     #[error("the address of the bus cannot be used")]
     Address(#[from] nats::SettingsError),
     /// The bus does not let us in.
-    #[error("the bus cannot be reached")]
+    #[error(transparent)]
     Connect(#[from] nats::ConnectError),
     /// The sample stream is not there.
     #[error("the cell's sample stream cannot be used")]

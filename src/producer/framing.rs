@@ -16,19 +16,20 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::chunk::{Block, Chunk, keep_former};
+use super::{Refusal, Refusals};
 use crate::model::{
     Frame, Labels, Row, SERIES_PER_TABLE_MAX, Sample, ScrapePart, SeriesTable, TableHash, Timestamp,
     bucket_of,
 };
 
 /// Rows that need not wait for more: about 6 KiB, where the cost of a message has become small beside its rows.
-pub const FRAME_ROWS_READY: usize = 500;
+const FRAME_ROWS_READY: usize = 500;
 /// Rows of a frame: about 13 KiB; larger messages are slower for each byte.
-pub const FRAME_ROWS_MAX: usize = 1_000;
+const FRAME_ROWS_MAX: usize = 1_000;
 /// A row waits no longer for company; part of the time from a breach to its cure.
-pub const FRAME_AGE_MAX: Duration = Duration::from_millis(50);
+pub(super) const FRAME_AGE_MAX: Duration = Duration::from_millis(50);
 /// A table is sent again this often, so that a receiver that starts late or missed one waits no longer.
-pub const TABLE_REPEAT_PERIOD: Duration = Duration::from_secs(10);
+pub(super) const TABLE_REPEAT_PERIOD: Duration = Duration::from_secs(10);
 /// Series of one producer: about 200 MB at eight labels each. More are usually data that leaked into labels.
 pub const SERIES_MAX: usize = 1_000_000;
 /// A series that was not sent for this long is forgotten; scrapes come every few seconds, the rarest jobs within the hour.
@@ -40,7 +41,7 @@ const FORGOTTEN_SHARE: usize = 4;
 /// Rows that wait to be taken: 24 MB, a fifth of a second of the fastest source we measured.
 pub const ROWS_WAITING_MAX: usize = 1_000_000;
 /// Former tables that can still be asked for: those of frames that may still be on their way or in a capture.
-pub const TABLES_KEPT_MAX: usize = 256;
+pub(super) const TABLES_KEPT_MAX: usize = 256;
 
 /// Where a series has its place; valid for the framer that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,47 +50,6 @@ pub struct SeriesRef {
     row: u16,
     /// Which of the chunks that stood in this place.
     cut: u16,
-}
-
-/// Why a sample is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A series is told to a bucket by its metric name.
-    #[error("the series has no metric name")]
-    NoMetric,
-    /// See [`SERIES_MAX`].
-    #[error("the producer has as many series as it may have")]
-    TooManySeries,
-    /// See [`ROWS_WAITING_MAX`].
-    #[error("more rows wait to be sent than may wait")]
-    TooManyRows,
-    /// A reference that another framer gave, or one to a series that was not used for so long that it was forgotten.
-    #[error("the reference names no series of this producer")]
-    UnknownSeries,
-}
-
-/// How many samples were refused, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refusals {
-    /// See [`Refusal::NoMetric`].
-    pub no_metric: u64,
-    /// See [`Refusal::TooManySeries`].
-    pub too_many_series: u64,
-    /// See [`Refusal::TooManyRows`].
-    pub too_many_rows: u64,
-    /// See [`Refusal::UnknownSeries`].
-    pub unknown_series: u64,
-}
-
-impl Refusals {
-    fn count(&mut self, refusal: Refusal) {
-        match refusal {
-            Refusal::NoMetric => self.no_metric += 1,
-            Refusal::TooManySeries => self.too_many_series += 1,
-            Refusal::TooManyRows => self.too_many_rows += 1,
-            Refusal::UnknownSeries => self.unknown_series += 1,
-        }
-    }
 }
 
 /// Collects the samples of one producer and gives them back in frames.
@@ -149,7 +109,8 @@ impl Framer {
 
     /// With a lower limit than [`SERIES_MAX`].
     #[must_use]
-    pub fn with_series_max(mut self, series_max: usize) -> Self {
+    #[cfg(test)]
+    fn with_series_max(mut self, series_max: usize) -> Self {
         self.series_max = series_max.min(SERIES_MAX);
         self
     }
@@ -277,7 +238,8 @@ impl Framer {
     }
 
     /// When [`Self::take_ready`] has something to give: at once (a time that has passed), later, or not before a push.
-    pub fn due(&self) -> Option<Timestamp> {
+    #[cfg(test)]
+    fn due(&self) -> Option<Timestamp> {
         self.active
             .iter()
             .map(|index| {
@@ -295,12 +257,14 @@ impl Framer {
     }
 
     /// How many series have a place.
-    pub fn series_count(&self) -> usize {
+    #[cfg(test)]
+    fn series_count(&self) -> usize {
         self.places.len()
     }
 
     /// How many rows wait to be taken.
-    pub fn rows_waiting(&self) -> usize {
+    #[cfg(test)]
+    fn rows_waiting(&self) -> usize {
         self.rows_waiting
     }
 

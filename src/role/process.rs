@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::applying::{ApplyError, Shelf};
-use super::knowledge::{self, Knowledge};
+use super::knowledge::Keeping;
 use super::live::{self, ACK_WAIT, Wiring};
 use super::loading::Loading;
 use super::{BusMessenger, RoleError, exclusive, sampling, shards};
@@ -56,7 +56,7 @@ pub struct ProcessSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The bus cannot be reached.
-    #[error("the bus cannot be reached")]
+    #[error(transparent)]
     Connect(#[from] crate::bus::nats::ConnectError),
     /// The streams are not as they should be.
     #[error("the streams of the cell cannot be used")]
@@ -100,6 +100,8 @@ pub struct Process {
     clock: Clock,
     loading: Loading,
     readiness: Vec<(Role, watch::Receiver<bool>)>,
+    /// Why knowledge cannot be kept, as long as that is so.
+    hindrance: watch::Sender<Option<Arc<str>>>,
 }
 
 /// What a server of readiness needs to know; cheap to clone.
@@ -108,6 +110,7 @@ pub struct Readiness {
     roles: Vec<(Role, watch::Receiver<bool>)>,
     configuration: watch::Receiver<Arc<Configuration>>,
     announced: watch::Receiver<Generation>,
+    hindrance: watch::Receiver<Option<Arc<str>>>,
 }
 
 impl Readiness {
@@ -119,6 +122,7 @@ impl Readiness {
                 missing.push(format!("{role} has not caught up with the ledger"));
             }
         }
+        missing.extend(self.hindrance.borrow().iter().map(ToString::to_string));
         let (loaded, announced) = (self.configuration.borrow().generation, *self.announced.borrow());
         if loaded < announced {
             missing.push(format!("configuration {announced} is applied and {loaded} is loaded"));
@@ -149,6 +153,7 @@ impl Process {
             clock,
             loading: Loading::default(),
             readiness: Vec::new(),
+            hindrance: watch::Sender::new(None),
         };
         process.readiness = process
             .settings
@@ -224,6 +229,7 @@ impl Process {
             roles: self.readiness.clone(),
             configuration: self.loading.configuration(),
             announced: self.loading.announced(),
+            hindrance: self.hindrance.subscribe(),
         });
         let mut first = Ok(());
         while let Some(ended) = tasks.join_next().await {
@@ -395,34 +401,19 @@ impl Process {
         ready: watch::Sender<bool>,
         stop: CancellationToken,
     ) -> Result<(), ProcessError> {
-        let role = Role::Knowledge;
-        let failed = move |source| ProcessError::Role { role, source };
-        let ledger = Ledger::open(self.connections.decisions.clone(), &self.names).await?;
-        let tail = ledger.tail().await?;
-        let folder = self.settings.data.join("knowledge");
-        let opened = tokio::task::spawn_blocking(move || {
-            let knowledge = Knowledge::open(&folder, tail.created)?;
-            // A ledger that is shorter than what was folded is another one.
-            if knowledge.applied() > tail.last_sequence {
-                return knowledge.set_aside("the ledger ends before what was folded");
-            }
-            Ok(knowledge)
-        });
-        let opened = opened.await.map_err(|panic| ProcessError::Panicked(panic.to_string()))?;
-        let knowledge =
-            Arc::new(opened.map_err(|error| failed(RoleError::Knowledge(knowledge::explain(&error))))?);
-        let objects = Objects::open(self.connections.services.clone(), &self.names).await?;
-        let serving = knowledge::serve(
-            self.connections.services.clone(),
-            self.subjects.clone(),
-            Arc::clone(&knowledge),
-            objects,
-            stop.clone(),
-        );
-        tasks.spawn(async move { serving.await.map_err(failed) });
-        let (subjects, clock) = (self.subjects.clone(), self.clock.clone());
-        let following = knowledge::follow(knowledge, ledger, tail.created, subjects, ready, clock, stop);
-        tasks.spawn(async move { following.await.map_err(failed) });
+        let keeping = Keeping {
+            folder: self.settings.data.join("knowledge"),
+            ledger: Ledger::open(self.connections.decisions.clone(), &self.names).await?,
+            objects: Objects::open(self.connections.services.clone(), &self.names).await?,
+            services: self.connections.services.clone(),
+            subjects: self.subjects.clone(),
+            instance: Arc::clone(&self.instance),
+            clock: self.clock.clone(),
+            ready,
+            hindrance: self.hindrance.clone(),
+        };
+        let failed = |source| ProcessError::Role { role: Role::Knowledge, source };
+        tasks.spawn(async move { keeping.run(stop).await.map_err(failed) });
         Ok(())
     }
 

@@ -9,10 +9,10 @@ use crate::model::Timestamp;
 pub const VALUE_BYTES_MAX: usize = 256 * 1024;
 
 /// A ledger message carries up to 256 entries, each of a few records and index keys.
-pub const RECORDS_PER_CHANGE_MAX: usize = 4_096;
+pub(super) const RECORDS_PER_CHANGE_MAX: usize = 4_096;
 
 /// One batch is built in memory and written as one piece; sled's memory follows the size of bursts.
-pub const CHANGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const CHANGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Puts and deletes that become visible and durable together, with the ledger sequence they bring us to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::time::Duration;
 
+use super::error;
 use super::guard::{self, Escape};
 
 /// The one tree. sled's own export drops or renames the default tree.
@@ -53,9 +54,7 @@ impl EngineError {
     /// Whether freeing space would help.
     pub(super) fn is_full(&self) -> bool {
         match self {
-            Self::System(error) => {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
+            Self::System(error) => error::is_full(error),
             Self::Locked | Self::Damaged(_) | Self::Escaped(_) => false,
         }
     }

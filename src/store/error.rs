@@ -20,7 +20,7 @@ pub enum StoreError {
         problem: &'static str,
     },
     /// Another process kept the lock for as long as a dying predecessor could.
-    #[error("the store `{}` is in use by another process", dir.display())]
+    #[error("the store `{}` is in use by another process\nhint: one process at a time: stop the one whose knowledge role runs on it", dir.display())]
     Locked {
         /// The store.
         dir: PathBuf,
@@ -124,10 +124,35 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether room on the disk would mend it.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::System { source, .. } => is_full(source),
+            Self::NotAStore { .. }
+            | Self::Locked { .. }
+            | Self::TooManyDoubtful { .. }
+            | Self::NotStored { .. }
+            | Self::Refusing { .. }
+            | Self::Full { .. }
+            | Self::KeyLength { .. }
+            | Self::ValueTooLong { .. }
+            | Self::ChangeTooLarge { .. }
+            | Self::IdentityTooLong { .. }
+            | Self::Damaged { .. }
+            | Self::Export { .. }
+            | Self::Import { .. } => false,
+        }
+    }
+
     /// For `map_err`: what was tried, and on what.
     pub(super) fn system(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { doing, path: path.to_owned(), source }
     }
+}
+
+/// Whether the disk is full, or what may be written to it.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Why a store was not believed. It was moved aside, and the view must be rebuilt.

@@ -60,7 +60,7 @@ impl<R: Read> Frames<R> {
     }
 
     fn expect_header(&mut self, wanted: &Identity) -> Result<(), StoreError> {
-        let payload = self.payload()?;
+        let payload = self.payload().map_err(|error| self.foreign(error))?;
         let rest = payload.strip_prefix(b"H").and_then(|rest| rest.strip_prefix(EXPORT_MAGIC));
         let Some((format, rest)) = rest.and_then(take) else {
             return Err(self.refuse("not an export of a store".to_owned()));
@@ -146,6 +146,12 @@ impl<R: Read> Frames<R> {
             Ok(_) => Err(self.refuse("bytes follow the trailer".to_owned())),
             Err(error) => Err(self.refuse(error.to_string())),
         }
+    }
+
+    /// What is wrong with a first frame: mostly that the file is another one.
+    fn foreign(&self, error: StoreError) -> StoreError {
+        let StoreError::Import { problem, .. } = &error else { return error };
+        self.refuse(format!("not an export of a store, or damaged at its very beginning: {problem}"))
     }
 
     fn refuse(&self, problem: String) -> StoreError {

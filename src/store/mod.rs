@@ -23,7 +23,7 @@ mod store;
 mod table;
 mod view;
 
-pub use change::{CHANGE_BYTES_MAX, Change, RECORDS_PER_CHANGE_MAX, VALUE_BYTES_MAX};
+pub use change::{Change, VALUE_BYTES_MAX};
 pub use compaction::Compacted;
 pub use error::{Doubt, StoreError};
 pub use export::Copied;

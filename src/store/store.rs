@@ -1,7 +1,6 @@
 //! One writer, many readers, each change durable before it is acknowledged.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::change::{Change, check_key};
@@ -124,7 +123,7 @@ impl Store {
             stored_at: view.header.stored_at,
             doubtful: self.folder.doubtful()?.len(),
             compaction_due: disk_bytes > allowed,
-            refusing: self.refusal.get().cloned(),
+            refusing: self.refusing(),
         })
     }
 
@@ -135,8 +134,20 @@ impl Store {
         of(totals.rows, ROWS_MAX).max(of(totals.bytes, BYTES_MAX))
     }
 
+    /// Why it takes no writes, if it takes none.
+    pub fn refusing(&self) -> Option<String> {
+        self.refusal.get().cloned()
+    }
+
+    /// Sets the room aside that reopening on a full disk needs, if that was given back; while it cannot be, reopening
+    /// gains nothing.
+    pub fn keep_room(&self) -> Result<(), StoreError> {
+        self.folder.lay_ballast(self.options.ballast_bytes)
+    }
+
     /// Where it lies.
-    pub fn dir(&self) -> &Path {
+    #[cfg(test)]
+    pub(super) fn dir(&self) -> &std::path::Path {
         self.folder.dir()
     }
 
@@ -172,7 +183,8 @@ impl Store {
     }
 
     pub(super) fn refuse(&self, reason: String) {
-        tracing::error!(dir = %self.folder.dir().display(), reason, "the store takes no writes until it is reopened");
+        // Whoever writes is told, and tells it once.
+        tracing::debug!(dir = %self.folder.dir().display(), reason, "the store takes no writes until it is reopened");
         drop(self.refusal.set(reason));
     }
 

@@ -120,7 +120,8 @@ impl KeyRange {
     }
 
     /// `from` and what follows, up to but without `to`.
-    pub fn between(from: &[u8], to: &[u8]) -> Self {
+    #[cfg(test)]
+    pub(super) fn between(from: &[u8], to: &[u8]) -> Self {
         Self { from: Bound::Included(from.to_vec()), to: Bound::Excluded(to.to_vec()) }
     }
 

@@ -22,6 +22,8 @@ const IN_DOUBT: &str = "homeostat_attempts_in_doubt_total";
 const VERDICTS: &str = "homeostat_verdicts_total";
 const COMMITS: &str = "homeostat_store_commits_total";
 const REBUILDS: &str = "homeostat_store_rebuilds_total";
+const STORE_FAILURES: &str = "homeostat_store_failures_total";
+const STORE_USABLE: &str = "homeostat_store_usable";
 const COMPACTIONS: &str = "homeostat_store_compactions_total";
 const LEFT_OUT: &str = "homeostat_knowledge_left_out_total";
 const DROPPED: &str = "homeostat_knowledge_dropped_total";
@@ -81,6 +83,8 @@ fn describe() {
     describe_counter!(VERDICTS, "Whether plans helped");
     describe_counter!(COMMITS, "Durable changes of the knowledge store");
     describe_counter!(REBUILDS, "Doubtful stores that were moved aside and rebuilt");
+    describe_counter!(STORE_FAILURES, "How often the knowledge store could not be used any more");
+    describe_gauge!(STORE_USABLE, "Whether the knowledge store is open and takes what the ledger says");
     describe_counter!(COMPACTIONS, "Compactions of the knowledge store by whether they succeeded");
     describe_counter!(LEFT_OUT, "What the ledger said and the knowledge store could not keep");
     describe_counter!(
@@ -212,6 +216,16 @@ pub fn store_committed() {
 /// A doubtful store was moved aside.
 pub fn store_rebuilt() {
     counter!(REBUILDS).increment(1);
+}
+
+/// The store takes nothing any more.
+pub fn store_failed() {
+    counter!(STORE_FAILURES).increment(1);
+}
+
+/// Whether the store takes what the ledger says.
+pub fn store_usable(usable: bool) {
+    gauge!(STORE_USABLE).set(f64::from(u8::from(usable)));
 }
 
 /// The disk space that the store does not need was given back, or could not be.

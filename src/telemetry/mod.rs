@@ -8,7 +8,7 @@ pub use logs::{LogStyle, init_logs};
 pub use metrics::{
     Rendered, component_duration, connection_counts, cycle_duration, dead_letter, decided, effect_started,
     frame_refused, init_metrics, knowledge_dropped, knowledge_full, knowledge_left_out, monitor_counters,
-    published, scraped, store_committed, store_compacted, store_rebuilt,
+    published, scraped, store_committed, store_compacted, store_failed, store_rebuilt, store_usable,
 };
 pub use traces::{Attribute, Span, spans_of};
 #[cfg(feature = "otlp")]

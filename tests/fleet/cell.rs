@@ -63,6 +63,16 @@ impl Cell {
         Member::start(role, &self.bed.server.url(), self.folder.path(), None).await
     }
 
+    /// One more process, whose files can be limited.
+    pub(crate) async fn limitable(&self, roles: &str) -> Member {
+        Member::start_limitable(roles, &self.bed.server.url(), self.folder.path()).await
+    }
+
+    /// Where processes keep their stores.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Takes out the first process of a role.
     pub(crate) fn take(&mut self, role: &str) -> Member {
         let place = self.members.iter().position(|member| member.role == role);

@@ -10,6 +10,7 @@ mod support;
 
 mod cell;
 mod chronicle;
+mod full;
 mod kills;
 mod member;
 mod poison;

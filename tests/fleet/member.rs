@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
 use crate::support::soon;
 
 /// How often a page of a process is looked at, while it is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_homeostat");
 
 /// A process. Dropped, it is killed.
 pub(crate) struct Member {
@@ -21,14 +24,39 @@ pub(crate) struct Member {
     /// Where it serves its pages.
     address: String,
     log: PathBuf,
+    /// Writes the log of one whose files are limited.
+    logging: JoinSet<()>,
 }
 
 impl Member {
     /// Starts `homeostat run --roles <role>`.
     pub(crate) async fn start(role: &str, server: &str, folder: &Path, config: Option<&Path>) -> Self {
-        let log = folder.join(format!("{role}.log"));
-        let errors = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_homeostat"));
+        let mut command = Command::new(PROGRAM);
+        let log = log_file(role, folder);
+        command.stderr(File::options().create(true).append(true).open(&log).unwrap());
+        Self::spawn(role, server, folder, config, command).await
+    }
+
+    /// As [`Member::start`], and the process bears a limit on the size of its files: see [`Member::limit_files`].
+    pub(crate) async fn start_limitable(role: &str, server: &str, folder: &Path) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, PROGRAM]).stderr(Stdio::piped());
+        let mut member = Self::spawn(role, server, folder, None, command).await;
+        // The limit is not one for its log.
+        let mut errors = member.child.stderr.take().unwrap();
+        let mut log = tokio::fs::File::create(&member.log).await.unwrap();
+        member.logging.spawn(async move { drop(tokio::io::copy(&mut errors, &mut log).await) });
+        member
+    }
+
+    async fn spawn(
+        role: &str,
+        server: &str,
+        folder: &Path,
+        config: Option<&Path>,
+        mut command: Command,
+    ) -> Self {
+        let log = log_file(role, folder);
         command.args(["run", "--roles", role, "--server", server, "--http", "127.0.0.1:0", "--log", "info"]);
         command.arg("--data").arg(folder.join("data"));
         if let Some(config) = config {
@@ -37,14 +65,24 @@ impl Member {
         for name in ["NATS_URL", "NATS_CONTEXT", "NATS_CREDS", "NATS_NKEY", "HOMEOSTAT_LOG"] {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         // The first line names the address, before anything else is tried.
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = soon("the first line of a process", lines.next_line()).await.unwrap();
         let first = first.unwrap_or_else(|| panic!("{role} ended at once:\n{}", tail(&log)));
         let address = first.rsplit_once("http://").unwrap().1.to_owned();
-        Self { role: role.to_owned(), child, address, log }
+        Self { role: role.to_owned(), child, address, log, logging: JoinSet::new() }
+    }
+
+    /// What is longer than this cannot be written to a file: what a full disk is like. Needs no rights.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(self.pid()), Resource::Fsize, limit).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap()
     }
 
     /// As a crash would end it. Waits until it is gone.
@@ -54,8 +92,7 @@ impl Member {
 
     /// Tells it to stop.
     pub(crate) fn terminate(&self) {
-        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+        kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
     /// How it ended.
@@ -102,7 +139,7 @@ impl Member {
     }
 
     /// A page and its status; nothing where nobody serves it.
-    async fn page(&self, path: &str) -> Option<(u16, String)> {
+    pub(crate) async fn page(&self, path: &str) -> Option<(u16, String)> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = tokio::net::TcpStream::connect(&self.address).await.ok()?;
         let question = format!("GET /{path} HTTP/1.1\r\nHost: homeostat\r\nConnection: close\r\n\r\n");
@@ -112,6 +149,10 @@ impl Member {
         let status = answer.split(' ').nth(1)?.parse().ok()?;
         Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
     }
+}
+
+fn log_file(role: &str, folder: &Path) -> PathBuf {
+    folder.join(format!("{role}.log"))
 }
 
 /// The end of a log.

@@ -1,24 +1,21 @@
-//! The streams of a cell: what they are called, what they hold and for how long. They are created where missing and
-//! verified where not; one that differs is an error that shows the difference, and is never changed in silence.
+//! The streams of a cell: what they are called, what they hold and for how long.
+
+mod ensuring;
+mod error;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType,
-};
-use serde_json::{Value, json};
-use thiserror::Error;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType};
 
-use super::api::{ApiError, STREAM_NAME_EXIST, STREAM_NOT_FOUND};
 use super::connect::Connection;
-use super::difference::{Difference, differences, lines};
 use crate::wire::Subjects;
+use ensuring::stream_info;
+use error::PREFIX_BYTES_MAX;
+pub use error::TopologyError;
 
 /// The oldest reader that understands what this version writes.
 const MIN_READER: u32 = 1;
-/// What this version understands; a stream that asks for more is left alone.
-const READER: u32 = 1;
 
 const MIB: i64 = 1024 * 1024;
 const GIB: i64 = 1024 * MIB;
@@ -37,37 +34,6 @@ const CONTROL_BYTES: i64 = 64 * MIB;
 const LEASE_MARKER_AGE: Duration = Duration::from_hours(1);
 /// A lease is a name; more is a mistake.
 const LEASE_BYTES_MAX: i32 = 1_024;
-/// A prefix becomes a part of directory names on the server.
-const PREFIX_BYTES_MAX: usize = 32;
-
-/// JetStream's numbers for "not enough storage", "not enough memory", "account limit" and "insufficient resources".
-const NO_ROOM: [u64; 4] = [10_047, 10_028, 10_002, 10_023];
-
-/// What is verified: what decisions rest on. Description, placement and compression are the operator's to choose, and how
-/// much and how long a stream keeps is its creator's (see [`SIZES`]).
-const FIELDS: [&str; 19] = [
-    "subjects",
-    "retention",
-    "discard",
-    "storage",
-    "persist_mode",
-    "max_msgs_per_subject",
-    "duplicate_window",
-    "allow_direct",
-    "allow_rollup_hdrs",
-    "allow_msg_ttl",
-    "subject_delete_marker_ttl",
-    "deny_delete",
-    "deny_purge",
-    "no_ack",
-    "sealed",
-    "mirror",
-    "sources",
-    "subject_transform",
-    "metadata",
-];
-/// What may differ from what we would have created: it is told, at debug.
-const SIZES: [&str; 5] = ["num_replicas", "max_age", "max_bytes", "max_msgs", "max_msg_size"];
 
 /// How much a stream keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,77 +102,6 @@ pub struct Names {
     pub root: String,
 }
 
-/// Why the streams are not as they should be.
-#[derive(Debug, Error)]
-pub enum TopologyError {
-    /// The prefix cannot be part of subjects and stream names.
-    #[error(
-        "`{0}` cannot be a prefix\nhint: lower-case letters, digits, `-` and `_`, a letter first, at most {PREFIX_BYTES_MAX}"
-    )]
-    Prefix(String),
-    /// The number of buckets is not a power of two.
-    #[error("{0} is not a number of buckets\nhint: a power of two: 8, 16, 32")]
-    Buckets(u16),
-    /// A stream is missing.
-    #[error(
-        "the stream `{0}` does not exist\nhint: `homeostat run` creates it with a user that may; `homeostat check` tells what it needs"
-    )]
-    Missing(String),
-    /// A stream or a consumer is there and is another one.
-    #[error(
-        "{what} `{name}` exists and differs:{}\nhint: it is never changed in silence: change it with the `nats` command, or choose another prefix",
-        lines(differences)
-    )]
-    Differs {
-        /// `the stream` or `the consumer`.
-        what: &'static str,
-        /// Which.
-        name: String,
-        /// How.
-        differences: Vec<Difference>,
-    },
-    /// Another stream stores our subjects.
-    #[error(
-        "the subject `{subject}` is stored by the stream `{owner}` already, which `{wanted}` needs\nhint: delete `{owner}`, or choose another prefix"
-    )]
-    SubjectTaken {
-        /// The subject.
-        subject: String,
-        /// The stream that has it.
-        owner: String,
-        /// The stream that should have it.
-        wanted: String,
-    },
-    /// A newer version writes there, and this one would misread it.
-    #[error(
-        "the stream `{name}` needs reader version {needed}, this program is version {READER}\nhint: upgrade it"
-    )]
-    TooNew {
-        /// Which.
-        name: String,
-        /// What it says it needs.
-        needed: String,
-    },
-    /// The server does not have the room.
-    #[error(
-        "the server has no room for `{name}`: {reason}\nhint: raise `max_file` and `max_mem` of its `jetstream` block or the account's limits, or lower the limits of the streams"
-    )]
-    NoRoom {
-        /// Which.
-        name: String,
-        /// What the server said.
-        reason: String,
-    },
-    /// The server did not answer, or said no.
-    #[error("`{name}` cannot be created or verified: {reason}")]
-    Failed {
-        /// Which.
-        name: String,
-        /// What the server or the client said.
-        reason: String,
-    },
-}
-
 impl Topology {
     /// With the limits of DESIGN: a ledger of 30 days and 10 GiB, an intake of a week, samples of five minutes.
     pub fn new(prefix: &str, cell: &str) -> Result<Self, TopologyError> {
@@ -234,78 +129,6 @@ impl Topology {
     /// What everything is called.
     pub fn names(&self) -> Names {
         Names::new(&self.prefix)
-    }
-
-    /// Creates what is missing and verifies what is there; says what it created.
-    pub async fn ensure(&self, connection: &Connection) -> Result<Vec<String>, TopologyError> {
-        let mut created = Vec::new();
-        for wanted in self.streams()? {
-            if self.ensure_stream(connection, &wanted).await? {
-                created.push(wanted.name);
-            }
-        }
-        Ok(created)
-    }
-
-    /// As [`Topology::ensure`], for the stream of samples alone: it is kept in the server's memory, and a server that was
-    /// restarted does not have it any more. Says whether it was created.
-    pub async fn ensure_samples(&self, connection: &Connection) -> Result<bool, TopologyError> {
-        let subjects = Subjects::new(&self.prefix);
-        let subjects = subjects.map_err(|_| TopologyError::Prefix(self.prefix.clone()))?;
-        self.ensure_stream(connection, &self.samples(&subjects)).await
-    }
-
-    /// Verifies only: for users who may not create streams.
-    pub async fn verify(&self, connection: &Connection) -> Result<(), TopologyError> {
-        for wanted in self.streams()? {
-            let found = stream_info(connection, &wanted.name).await?;
-            self.verify_stream(&wanted, &found.ok_or(TopologyError::Missing(wanted.name.clone()))?)?;
-        }
-        Ok(())
-    }
-
-    /// Whether it was missing and was created.
-    async fn ensure_stream(&self, connection: &Connection, wanted: &Config) -> Result<bool, TopologyError> {
-        if let Some(found) = stream_info(connection, &wanted.name).await? {
-            return self.verify_stream(wanted, &found).map(|()| false);
-        }
-        match create(connection, wanted).await? {
-            Created::Now => Ok(true),
-            Created::BySomebodyElse(found) => self.verify_stream(wanted, &found).map(|()| false),
-        }
-    }
-
-    /// Whether a stream that is there is one that can be worked with. Its sizes are its creator's, but for the number of
-    /// copies where that was asked for, and for an age where what is kept must never grow too old.
-    fn verify_stream(&self, wanted: &Config, found: &Info) -> Result<(), TopologyError> {
-        let needed = found.config.metadata.get("homeostat.min_reader");
-        if let Some(needed) = needed
-            && !needed.parse::<u32>().is_ok_and(|needed| needed <= READER)
-        {
-            return Err(TopologyError::TooNew { name: wanted.name.clone(), needed: needed.clone() });
-        }
-        let mut fields = FIELDS.to_vec();
-        fields.extend(self.replicas.is_some().then_some("num_replicas"));
-        fields.extend(wanted.max_age.is_zero().then_some("max_age"));
-        // Frames are not decisions: memory or files, whoever created the stream has chosen.
-        if wanted.name == self.names().samples {
-            fields.retain(|field| !matches!(*field, "storage" | "persist_mode"));
-        }
-        let mut wanted_for = wanted.clone();
-        // An older minimum is as good as ours: it was checked above.
-        if needed.is_some() {
-            wanted_for.metadata.remove("homeostat.min_reader");
-        }
-        let (wanted_for, there) = (json!(wanted_for), json!(found.config));
-        let differing = differences(&wanted_for, &there, &fields);
-        if !differing.is_empty() {
-            let name = wanted.name.clone();
-            return Err(TopologyError::Differs { what: "the stream", name, differences: differing });
-        }
-        for difference in differences(&wanted_for, &there, &SIZES) {
-            tracing::debug!(stream = %wanted.name, %difference, "as its creator wanted it");
-        }
-        Ok(())
     }
 
     fn streams(&self) -> Result<Vec<Config>, TopologyError> {
@@ -462,55 +285,4 @@ pub async fn cell(connection: &Connection, names: &Names) -> Result<String, Topo
         name: names.ledger.clone(),
         reason: "its metadata does not tell the cell".into(),
     })
-}
-
-async fn stream_info(connection: &Connection, name: &str) -> Result<Option<Info>, TopologyError> {
-    match connection.api(format!("STREAM.INFO.{name}"), &json!({})).await {
-        Ok(info) => Ok(Some(info)),
-        Err(error) if error.is(STREAM_NOT_FOUND) => Ok(None),
-        Err(error) => Err(failed(name, &error)),
-    }
-}
-
-/// What came of creating a stream that was not there.
-enum Created {
-    Now,
-    BySomebodyElse(Box<Info>),
-}
-
-async fn create(connection: &Connection, wanted: &Config) -> Result<Created, TopologyError> {
-    let name = &wanted.name;
-    for subject in &wanted.subjects {
-        if let Some(owner) = owner_of(connection, subject).await?
-            && owner != *name
-        {
-            let (subject, wanted) = (subject.clone(), name.clone());
-            return Err(TopologyError::SubjectTaken { subject, owner, wanted });
-        }
-    }
-    match connection.api::<Info>(format!("STREAM.CREATE.{name}"), &json!(wanted)).await {
-        Ok(_) => Ok(Created::Now),
-        Err(error) if error.is(STREAM_NAME_EXIST) => {
-            let found = stream_info(connection, name).await?;
-            let found = found.ok_or_else(|| TopologyError::Missing(name.clone()))?;
-            Ok(Created::BySomebodyElse(Box::new(found)))
-        }
-        Err(error) if NO_ROOM.iter().any(|code| error.is(*code)) => {
-            Err(TopologyError::NoRoom { name: name.clone(), reason: error.to_string() })
-        }
-        Err(error) => Err(failed(name, &error)),
-    }
-}
-
-/// A stream whose subjects overlap with this one.
-async fn owner_of(connection: &Connection, subject: &str) -> Result<Option<String>, TopologyError> {
-    let answer: Value = connection
-        .api("STREAM.NAMES".into(), &json!({ "subject": subject }))
-        .await
-        .map_err(|error| failed(subject, &error))?;
-    Ok(answer["streams"][0].as_str().map(str::to_owned))
-}
-
-fn failed(name: &str, error: &ApiError) -> TopologyError {
-    TopologyError::Failed { name: name.to_owned(), reason: error.to_string() }
 }
