@@ -8,7 +8,7 @@ mod cycles;
 mod decoding;
 mod error;
 mod exclusive;
-mod keeping;
+mod folding;
 pub mod knowledge;
 pub mod live;
 mod loading;

@@ -74,14 +74,14 @@ fn usable(kept: KeptFold, tail: &Tail) -> Result<FoldSnapshot, &'static str> {
 }
 
 /// Keeps a fold now and then.
-pub(super) struct Keeping {
+pub(super) struct Folding {
     out: mpsc::Sender<FoldSnapshot>,
     every: Duration,
     last: Option<Timestamp>,
     kept: u64,
 }
 
-impl Keeping {
+impl Folding {
     /// Begins to keep what it is shown.
     pub(super) async fn start(
         connection: Connection,
