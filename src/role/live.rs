@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::catching_up::catch_up;
-use super::decoding::{self, Decoded};
+use super::decoding::Decoded;
 use super::error::RoleError;
+use super::reading::Reader;
 use crate::actuator::{Actuator, Circumstances, SHUTTING_DOWN};
 use crate::bus::nats::{DeadLetters, Feed, Ledger, Publisher, Settler, Work};
 use crate::bus::{self, Outgoing, PublishError, Settle};
@@ -57,6 +58,8 @@ pub struct Wiring {
     pub cell: Arc<str>,
     /// Subject names.
     pub subjects: Subjects,
+    /// Decodes what is read of the ledger, once for all roles of the process.
+    pub(super) reader: Reader,
     /// Writes the ledger.
     pub publisher: Publisher,
     /// Reads it.
@@ -148,10 +151,10 @@ pub async fn run<C: Core, O: FnMut(&mut C, Timestamp)>(
 
 impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     async fn run(mut self, stop: CancellationToken) -> Result<(), RoleError> {
-        let Wiring { ledger, feed, subjects, clock, .. } = &mut self.wiring;
+        let Wiring { ledger, feed, reader, clock, .. } = &mut self.wiring;
         let caught_up = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            steps = catch_up(&mut self.core, ledger, feed, subjects, || clock.now()) => steps?,
+            steps = catch_up(&mut self.core, ledger, feed, reader, || clock.now()) => steps?,
         };
         self.wiring.ready.send_replace(true);
         let first_steps = std::mem::take(&mut self.wiring.first_steps);
@@ -233,7 +236,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     }
 
     async fn take_records(&mut self, stored: &[bus::Stored]) -> Result<(), RoleError> {
-        let records = decoding::records(&self.wiring.subjects, stored).inspect_err(|_| {
+        let records = self.wiring.reader.records(stored).inspect_err(|_| {
             self.wiring.ready.send_replace(false);
         })?;
         self.give(Input::Ledger(records)).await;
@@ -243,7 +246,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     async fn take_work(&mut self, deliveries: Vec<bus::Delivery>, settler: &Settler) {
         let mut work = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            match decoding::work(&self.wiring.subjects, self.wiring.role, &delivery) {
+            match self.wiring.reader.work(self.wiring.role, &delivery) {
                 Decoded::Value(Some(decoded)) => {
                     self.last_token += 1;
                     let token = Token(self.last_token);
@@ -336,7 +339,8 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     fn ask(&mut self, ask: Ask) {
         match ask {
             Ask::ReadBack { ticket, topic, sequence } => {
-                let (ledger, subjects) = (self.wiring.ledger.clone(), self.wiring.subjects.clone());
+                let Wiring { ledger, subjects, reader, .. } = &self.wiring;
+                let (ledger, subjects, reader) = (ledger.clone(), subjects.clone(), reader.clone());
                 self.answers.push(Box::pin(async move {
                     let read = match sequence {
                         Some(sequence) => ledger.get(sequence).await,
@@ -345,8 +349,8 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                     let found = match read {
                         Err(_) => Err(Unanswered),
                         Ok(None) => Ok(None),
-                        Ok(Some(stored)) => match decoding::record(&subjects, &stored) {
-                            Decoded::Value(record) => Ok(Some(Arc::new(record))),
+                        Ok(Some(stored)) => match reader.record(&stored) {
+                            Decoded::Value(record) => Ok(Some(record)),
                             Decoded::Malformed(_) | Decoded::Newer(_) => Err(Unanswered),
                         },
                     };

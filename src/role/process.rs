@@ -1,6 +1,6 @@
 //! A process of the loop: connections, streams, and the roles it was told to run, each a task of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +9,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::applying::{ApplyError, Shelf};
-use super::knowledge::{self, Knowledge};
+use super::knowledge::{self, Knowledge, KnowledgeError};
 use super::live::{self, ACK_WAIT, Wiring};
 use super::loading::Loading;
-use super::{BusMessenger, RoleError, exclusive, sampling, shards};
+use super::reading::Reader;
+use super::{BusMessenger, RoleError, aside, exclusive, sampling, shards};
 use crate::actuator::Actuator;
+use crate::bus::Tail;
 use crate::bus::nats::{
     Connection, Connections, DeadLetters, Leases, Ledger, Names, Objects, Publisher, Settings, Topology,
     Work, WorkSpec,
@@ -99,6 +101,7 @@ pub struct Process {
     instance: Arc<str>,
     clock: Clock,
     loading: Loading,
+    reader: Reader,
     readiness: Vec<(Role, watch::Receiver<bool>)>,
 }
 
@@ -141,6 +144,7 @@ impl Process {
             MessageId::of(&[&settings.instance.as_str(), &clock.now(), &u64::from(std::process::id())]);
         let instance = format!("{}-{}", settings.instance, &start.to_string()[3..11]).into();
         let mut process = Self {
+            reader: Reader::new(subjects.clone()),
             settings,
             connections,
             names,
@@ -400,29 +404,21 @@ impl Process {
         let ledger = Ledger::open(self.connections.decisions.clone(), &self.names).await?;
         let tail = ledger.tail().await?;
         let folder = self.settings.data.join("knowledge");
-        let opened = tokio::task::spawn_blocking(move || {
-            let knowledge = Knowledge::open(&folder, tail.created)?;
-            // A ledger that is shorter than what was folded is another one.
-            if knowledge.applied() > tail.last_sequence {
-                return knowledge.set_aside("the ledger ends before what was folded");
-            }
-            Ok(knowledge)
-        });
-        let opened = opened.await.map_err(|panic| ProcessError::Panicked(panic.to_string()))?;
-        let knowledge =
-            Arc::new(opened.map_err(|error| failed(RoleError::Knowledge(knowledge::explain(&error))))?);
         let objects = Objects::open(self.connections.services.clone(), &self.names).await?;
-        let serving = knowledge::serve(
-            self.connections.services.clone(),
-            self.subjects.clone(),
-            Arc::clone(&knowledge),
-            objects,
-            stop.clone(),
-        );
-        tasks.spawn(async move { serving.await.map_err(failed) });
-        let (subjects, clock) = (self.subjects.clone(), self.clock.clone());
-        let following = knowledge::follow(knowledge, ledger, tail.created, subjects, ready, clock, stop);
-        tasks.spawn(async move { following.await.map_err(failed) });
+        let (services, subjects) = (self.connections.services.clone(), self.subjects.clone());
+        let clock = self.clock.clone();
+        let running = aside::run("knowledge", move || async move {
+            let opened = open_knowledge(&folder, &tail);
+            let kept = Arc::new(opened.map_err(|error| RoleError::Knowledge(knowledge::explain(&error)))?);
+            let serving =
+                knowledge::serve(services, subjects.clone(), Arc::clone(&kept), objects, stop.clone());
+            let following = knowledge::follow(kept, ledger, tail.created, subjects, ready, clock, stop);
+            tokio::try_join!(serving, following).map(|((), ())| ())
+        });
+        tasks.spawn(async move {
+            let ended = running.await;
+            ended.map_err(|error| ProcessError::Panicked(format!("{role}: {error}")))?.map_err(failed)
+        });
         Ok(())
     }
 
@@ -444,6 +440,7 @@ impl Process {
             role,
             cell: self.settings.topology.cell.as_str().into(),
             subjects: self.subjects.clone(),
+            reader: self.reader.clone(),
             publisher: Publisher::new(connection.clone(), &self.names.ledger),
             feed: ledger.feed(0, None),
             ledger,
@@ -483,6 +480,16 @@ impl Process {
         let opened = Work::open(self.connections.decisions.clone(), spec).await;
         opened.map_err(|error| ProcessError::Role { role, source: error.into() })
     }
+}
+
+/// The store of this ledger.
+fn open_knowledge(folder: &Path, tail: &Tail) -> Result<Knowledge, KnowledgeError> {
+    let knowledge = Knowledge::open(folder, tail.created)?;
+    // A ledger that is shorter than what was folded is another one.
+    if knowledge.applied() > tail.last_sequence {
+        return knowledge.set_aside("the ledger ends before what was folded");
+    }
+    Ok(knowledge)
 }
 
 /// Hands on what the connection counts, and ends where the bus refuses us: nothing else would tell.
