@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::applying::{ApplyError, Shelf};
 use super::knowledge::{self, Knowledge, KnowledgeError};
-use super::live::{self, ACK_WAIT, Wiring};
+use super::live::{self, ACK_WAIT, Sampled, Wiring};
 use super::loading::Loading;
 use super::reading::Reader;
+use super::sampling::Questions;
 use super::{BusMessenger, RoleError, aside, exclusive, sampling, shards};
 use crate::actuator::Actuator;
 use crate::bus::Tail;
@@ -353,9 +354,9 @@ impl Process {
         let mut wiring = self.wiring(role, None, ready).await?;
         let subjects = vec![self.subjects.intake_violations(), self.subjects.intake_changes()];
         wiring.intake = Some(self.work(role, &self.names.intake, format!("{role}-intake"), subjects).await?);
-        let (frames_in, frames) = mpsc::channel(FRAME_BATCHES_QUEUED_MAX);
+        let (frames_in, arrivals) = mpsc::channel(FRAME_BATCHES_QUEUED_MAX);
         let (tables, asked) = mpsc::channel(TABLE_QUESTIONS_MAX);
-        wiring.frames = Some(frames);
+        let (questions, under_way) = mpsc::channel(1);
         wiring.tables = Some(tables);
         let sampling = sampling::Sampling {
             samples: self.connections.samples.clone(),
@@ -372,12 +373,13 @@ impl Process {
             () = stop.cancelled() => return Ok(()),
         };
         let restored = restored.map_err(failed)?;
-        let sampling::Restored { core, steps, frames: listener } = restored;
+        let sampling::Restored { core, steps, frames: listener, observed } = restored;
         wiring.first_steps = steps;
+        wiring.sampled = Some(Sampled { arrivals, questions, observed });
         let saving = sampling::Saving::start(&sampling, tasks, stop.clone()).await.map_err(failed)?;
-        let pump_stop = stop.clone();
-        tasks
-            .spawn(async move { sampling.pump(listener, frames_in, asked, pump_stop).await.map_err(failed) });
+        let pumping =
+            sampling.pump(listener, frames_in, Questions { tables: asked, under_way }, stop.clone());
+        tasks.spawn(async move { pumping.await.map_err(failed) });
         let loading = self.loading.clone();
         tasks.spawn(async move {
             let mut saving = saving;
@@ -446,7 +448,7 @@ impl Process {
             ledger,
             work,
             intake: None,
-            frames: None,
+            sampled: None,
             tables: None,
             leases: None,
             first_steps: Vec::new(),
