@@ -15,7 +15,7 @@ use homeostat::model::{
     OutcomeResult, PlanId, Record, Role, Sample, Timestamp, Topic,
 };
 use homeostat::role::replay::Replay;
-use homeostat::telemetry::{Attribute, Span, Tracer, spans_of};
+use homeostat::telemetry::{Attribute, Span, Traces, spans_of};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use tokio::net::TcpListener;
@@ -122,10 +122,10 @@ async fn a_collector_gets_them() {
     let address = format!("http://{}", listener.local_addr().unwrap());
     let collector = axum::serve(listener, Router::new().route("/v1/traces", post(take)));
     let collector = tokio::spawn(collector.into_future());
-    let tracer = Tracer::to(&address, "cell", "instance").unwrap();
-    tracer.tell(&failed_attempt());
+    let traces = Traces::to(&address, "cell", "instance", BEGIN).unwrap();
+    traces.tell(&failed_attempt());
     // What is not sent yet is sent at the end.
-    tokio::task::spawn_blocking(|| drop(tracer)).await.unwrap();
+    tokio::task::spawn_blocking(|| drop(traces)).await.unwrap();
     let (kind, request) = heard.recv().await.unwrap();
     collector.abort();
 
@@ -143,6 +143,6 @@ async fn a_collector_gets_them() {
 
 #[test]
 fn an_address_that_is_none_is_an_error_with_a_hint() {
-    let error = Tracer::to("127.0.0.1:4318", "cell", "instance").unwrap_err().to_string();
+    let error = Traces::to("127.0.0.1:4318", "cell", "instance", BEGIN).unwrap_err().to_string();
     assert!(error.contains("`127.0.0.1:4318`") && error.contains("http://127.0.0.1:4318"), "{error}");
 }

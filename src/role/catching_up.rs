@@ -2,11 +2,10 @@
 //! give verdicts that were given, drop the end of a violation whose beginning it has not read.
 
 use super::RoleError;
-use super::decoding;
+use super::reading::Reader;
 use crate::bus::nats::{Feed, Ledger};
 use crate::engine::{Core, Input, Step};
 use crate::model::Timestamp;
-use crate::wire::Subjects;
 
 /// Records that are folded at once: more only takes more memory.
 const RECORDS_AT_ONCE_MAX: usize = 256;
@@ -16,7 +15,7 @@ pub(super) async fn catch_up<C: Core>(
     core: &mut C,
     ledger: &Ledger,
     feed: &mut Feed,
-    subjects: &Subjects,
+    reader: &Reader,
     now: impl Fn() -> Timestamp,
 ) -> Result<Vec<Step>, RoleError> {
     let tail = ledger.tail().await?;
@@ -24,7 +23,7 @@ pub(super) async fn catch_up<C: Core>(
     let mut steps = Vec::new();
     while !is_empty && feed.next_sequence() <= tail.last_sequence {
         let stored = feed.next_batch(RECORDS_AT_ONCE_MAX).await?;
-        steps.push(core.handle(now(), Input::Ledger(decoding::records(subjects, &stored)?)));
+        steps.push(core.handle(now(), Input::Ledger(reader.records(&stored)?)));
     }
     Ok(steps)
 }

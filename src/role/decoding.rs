@@ -1,14 +1,12 @@
 //! From messages to what the cores take in.
 
-use std::sync::Arc;
-
-use super::RoleError;
 use crate::bus::{Delivery, Stored};
 use crate::engine::{Intake, Work};
 use crate::model::{Record, Role, Timestamp};
 use crate::wire::{self, DecodeError, Fault, Headers, Message, Subject, Subjects};
 
 /// What became of a message.
+#[derive(Clone, Debug)]
 pub(super) enum Decoded<T> {
     /// Read.
     Value(T),
@@ -16,6 +14,17 @@ pub(super) enum Decoded<T> {
     Malformed(String),
     /// Of a version that we do not know.
     Newer(String),
+}
+
+impl<T> Decoded<T> {
+    /// The same of something else.
+    pub(super) fn map<U>(self, then: impl FnOnce(T) -> U) -> Decoded<U> {
+        match self {
+            Self::Value(value) => Decoded::Value(then(value)),
+            Self::Malformed(cause) => Decoded::Malformed(cause),
+            Self::Newer(cause) => Decoded::Newer(cause),
+        }
+    }
 }
 
 /// A record of the ledger.
@@ -35,40 +44,8 @@ pub(super) fn record(subjects: &Subjects, stored: &Stored) -> Decoded<Record> {
     }
 }
 
-/// Records of the ledger. One that cannot be read is skipped: nobody but a role may write there, so it is a hole that
-/// everybody sees alike. One of a newer version is an error.
-pub(super) fn records(subjects: &Subjects, stored: &[Stored]) -> Result<Vec<Arc<Record>>, RoleError> {
-    let mut records = Vec::with_capacity(stored.len());
-    for stored in stored {
-        match record(subjects, stored) {
-            Decoded::Value(record) => records.push(Arc::new(record)),
-            Decoded::Malformed(cause) => {
-                tracing::error!(sequence = stored.sequence, %cause, "a message of the ledger cannot be read and is skipped");
-            }
-            Decoded::Newer(cause) => {
-                return Err(RoleError::NewerLedger { sequence: stored.sequence, cause });
-            }
-        }
-    }
-    Ok(records)
-}
-
-/// Work from a shared queue; `None` where it is nothing for this role.
-pub(super) fn work(subjects: &Subjects, role: Role, delivery: &Delivery) -> Decoded<Option<Work>> {
-    let stored = &delivery.stored;
-    match subjects.parse(&stored.subject) {
-        Ok(Subject::Intake(_)) => intake(subjects, role, delivery),
-        Ok(Subject::Ledger(_)) => match record(subjects, stored) {
-            Decoded::Value(record) => Decoded::Value(Some(Work::Record(record.into()))),
-            Decoded::Malformed(cause) => Decoded::Malformed(cause),
-            Decoded::Newer(cause) => Decoded::Newer(cause),
-        },
-        Ok(Subject::Samples(_) | Subject::Dlq(_) | Subject::Tables(_)) => Decoded::Value(None),
-        Err(error) => Decoded::Malformed(error.to_string()),
-    }
-}
-
-fn intake(subjects: &Subjects, role: Role, delivery: &Delivery) -> Decoded<Option<Work>> {
+/// A message of the intake; `None` where it is nothing for this role.
+pub(super) fn intake(subjects: &Subjects, role: Role, delivery: &Delivery) -> Decoded<Option<Work>> {
     let stored = &delivery.stored;
     let intake = match wire::intake::open(subjects, &message(stored)) {
         Ok(received) => received.taken_in(stored.stored_at),

@@ -3,6 +3,7 @@
 //! [`live`] runs them on NATS; [`world`] runs them in one thread on virtual time, for [`replay`] and for simulations.
 
 pub mod applying;
+mod aside;
 mod catching_up;
 mod cycles;
 mod decoding;
@@ -14,6 +15,7 @@ pub mod live;
 mod loading;
 mod messenger;
 pub mod process;
+mod reading;
 pub mod replay;
 mod sampling;
 pub mod shards;

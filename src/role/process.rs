@@ -1,6 +1,6 @@
 //! A process of the loop: connections, streams, and the roles it was told to run, each a task of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::applying::{ApplyError, Shelf};
 use super::knowledge::Keeping;
-use super::live::{self, ACK_WAIT, Wiring};
+use super::live::{self, ACK_WAIT, Sampled, Wiring};
 use super::loading::Loading;
-use super::{BusMessenger, RoleError, exclusive, sampling, shards};
+use super::reading::Reader;
+use super::sampling::Questions;
+use super::{BusMessenger, RoleError, aside, exclusive, sampling, shards};
 use crate::actuator::Actuator;
+use crate::bus::Tail;
 use crate::bus::nats::{
     Connection, Connections, DeadLetters, Leases, Ledger, Names, Objects, Publisher, Settings, Topology,
     Work, WorkSpec,
@@ -99,6 +102,7 @@ pub struct Process {
     instance: Arc<str>,
     clock: Clock,
     loading: Loading,
+    reader: Reader,
     readiness: Vec<(Role, watch::Receiver<bool>)>,
     /// Why knowledge cannot be kept, as long as that is so.
     hindrance: watch::Sender<Option<Arc<str>>>,
@@ -145,6 +149,7 @@ impl Process {
             MessageId::of(&[&settings.instance.as_str(), &clock.now(), &u64::from(std::process::id())]);
         let instance = format!("{}-{}", settings.instance, &start.to_string()[3..11]).into();
         let mut process = Self {
+            reader: Reader::new(subjects.clone()),
             settings,
             connections,
             names,
@@ -355,9 +360,9 @@ impl Process {
         let mut wiring = self.wiring(role, None, ready).await?;
         let subjects = vec![self.subjects.intake_violations(), self.subjects.intake_changes()];
         wiring.intake = Some(self.work(role, &self.names.intake, format!("{role}-intake"), subjects).await?);
-        let (frames_in, frames) = mpsc::channel(FRAME_BATCHES_QUEUED_MAX);
+        let (frames_in, arrivals) = mpsc::channel(FRAME_BATCHES_QUEUED_MAX);
         let (tables, asked) = mpsc::channel(TABLE_QUESTIONS_MAX);
-        wiring.frames = Some(frames);
+        let (questions, under_way) = mpsc::channel(1);
         wiring.tables = Some(tables);
         let sampling = sampling::Sampling {
             samples: self.connections.samples.clone(),
@@ -374,12 +379,13 @@ impl Process {
             () = stop.cancelled() => return Ok(()),
         };
         let restored = restored.map_err(failed)?;
-        let sampling::Restored { core, steps, frames: listener } = restored;
+        let sampling::Restored { core, steps, frames: listener, observed } = restored;
         wiring.first_steps = steps;
+        wiring.sampled = Some(Sampled { arrivals, questions, observed });
         let saving = sampling::Saving::start(&sampling, tasks, stop.clone()).await.map_err(failed)?;
-        let pump_stop = stop.clone();
-        tasks
-            .spawn(async move { sampling.pump(listener, frames_in, asked, pump_stop).await.map_err(failed) });
+        let pumping =
+            sampling.pump(listener, frames_in, Questions { tables: asked, under_way }, stop.clone());
+        tasks.spawn(async move { pumping.await.map_err(failed) });
         let loading = self.loading.clone();
         tasks.spawn(async move {
             let mut saving = saving;
@@ -401,6 +407,8 @@ impl Process {
         ready: watch::Sender<bool>,
         stop: CancellationToken,
     ) -> Result<(), ProcessError> {
+        let role = Role::Knowledge;
+        let failed = move |source| ProcessError::Role { role, source };
         let keeping = Keeping {
             folder: self.settings.data.join("knowledge"),
             ledger: Ledger::open(self.connections.decisions.clone(), &self.names).await?,
@@ -409,11 +417,15 @@ impl Process {
             subjects: self.subjects.clone(),
             instance: Arc::clone(&self.instance),
             clock: self.clock.clone(),
+            traces: self.settings.traces.clone(),
             ready,
             hindrance: self.hindrance.clone(),
         };
-        let failed = |source| ProcessError::Role { role: Role::Knowledge, source };
-        tasks.spawn(async move { keeping.run(stop).await.map_err(failed) });
+        let running = aside::run("knowledge", move || keeping.run(stop));
+        tasks.spawn(async move {
+            let ended = running.await;
+            ended.map_err(|error| ProcessError::Panicked(format!("{role}: {error}")))?.map_err(failed)
+        });
         Ok(())
     }
 
@@ -435,12 +447,13 @@ impl Process {
             role,
             cell: self.settings.topology.cell.as_str().into(),
             subjects: self.subjects.clone(),
+            reader: self.reader.clone(),
             publisher: Publisher::new(connection.clone(), &self.names.ledger),
             feed: ledger.feed(0, None),
             ledger,
             work,
             intake: None,
-            frames: None,
+            sampled: None,
             tables: None,
             leases: None,
             first_steps: Vec::new(),

@@ -6,18 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::RoleError;
 use super::catching_up::catch_up;
-use super::live::Wiring;
+use super::live::{Arrival, Wiring};
 use super::process::ProcessError;
-use crate::bus::Tail;
 use crate::bus::nats::{
     self, Answer, Connection, FeedError, Ledger, Listener, Names, Objects, Topology, TopologyError,
 };
+use crate::bus::{Incoming, Tail};
 use crate::engine::monitor::{Monitor, MonitorSnapshot};
 use crate::engine::{Ask, Configuration, Core as _, Input, Step};
 use crate::model::Timestamp;
@@ -35,6 +36,9 @@ const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 const CHECKPOINT: &str = "checkpoint.monitor";
 /// How often the sample stream is looked at for what came while its tail was read: each round takes a fraction of the last.
 const TAIL_ROUNDS_MAX: usize = 16;
+/// Batches that are handed on at once where all is asked for: as many as wait in one full subscription. Where more come
+/// than go, there is no end to wait for.
+const BATCHES_WAITING_MAX: usize = 256;
 /// How long a producer has to answer for a table.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before a server is asked again for the stream that it is not ready to tell of.
@@ -49,11 +53,21 @@ pub(super) struct Sampling {
     pub(super) buckets: u32,
 }
 
+/// What the monitor asks of its samples.
+pub(super) struct Questions {
+    /// For series tables.
+    pub(super) tables: mpsc::Receiver<Ask>,
+    /// Whether all is here that was under way at a time.
+    pub(super) under_way: mpsc::Receiver<Timestamp>,
+}
+
 /// A monitor that was restored, and what it wanted done meanwhile.
 pub(super) struct Restored {
     pub(super) core: Monitor,
     pub(super) steps: Vec<Step>,
     pub(super) frames: Listener,
+    /// What came before it has been read.
+    pub(super) observed: Timestamp,
 }
 
 impl Sampling {
@@ -84,21 +98,25 @@ impl Sampling {
         };
         // At one instant, before the first sample: no deadline passes on a part of the ledger, or before its samples.
         let begun = begun.unwrap_or_else(|| clock.now());
-        let Wiring { ledger, feed, subjects, .. } = wiring;
-        let mut steps = catch_up(&mut core, ledger, feed, subjects, || begun).await?;
+        let Wiring { ledger, feed, reader, .. } = wiring;
+        let mut steps = catch_up(&mut core, ledger, feed, reader, || begun).await?;
         // What came while it was read is read too, each at its time: taken later, from the subscription, it would come
         // after the deadlines that it has to come before.
         let (mut from, mut last) = (from, tail.last_sequence);
+        let mut observed = begun;
         for _ in 0..TAIL_ROUNDS_MAX {
             core = self.read_tail(core, &stream, from, last, &mut steps).await?;
+            let asked_at = clock.now();
             let end = stream.tail().await?.last_sequence;
             if end <= last {
+                observed = asked_at;
                 break;
             }
             (from, last) = (from.max(last + 1), end);
         }
-        steps.push(core.tick(clock.now()));
-        Ok(Restored { core, steps, frames })
+        // Later deadlines pass when it is known that no sample of before is under way.
+        steps.push(core.tick(observed));
+        Ok(Restored { core, steps, frames, observed })
     }
 
     async fn checkpoint(&self) -> Result<Option<Checkpoint>, RoleError> {
@@ -142,23 +160,38 @@ impl Sampling {
         }
     }
 
-    /// Hands frames on, and answers the monitor's questions for tables, until it is told to stop.
+    /// Hands frames on, and answers the monitor's questions for tables and for what is under way, until it is told to stop.
     pub(super) async fn pump(
         self,
         mut frames: Listener,
-        out: mpsc::Sender<Vec<Input>>,
-        mut asked: mpsc::Receiver<Ask>,
+        out: mpsc::Sender<Arrival>,
+        Questions { mut tables, mut under_way }: Questions,
         stop: CancellationToken,
     ) -> Result<(), RoleError> {
         let mut answers = JoinSet::new();
+        let mut barriers = JoinSet::new();
         loop {
             let inputs = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 batch = frames.next_batch(FRAMES_AT_ONCE_MAX) => match batch {
-                    Some(batch) => batch.iter().flat_map(|frame| decoded(&frame.payload)).collect(),
+                    Some(batch) => all_decoded(&batch),
                     None => return Ok(()),
                 },
-                Some(Ask::Table { producer, table }) = asked.recv() => {
+                Some(asked_at) = under_way.recv() => {
+                    let samples = self.samples.clone();
+                    barriers.spawn(async move { samples.barrier().await.then_some(asked_at) });
+                    continue;
+                }
+                Some(Ok(Some(asked_at))) = barriers.join_next(), if !barriers.is_empty() => {
+                    // The server's answer came on the same connection behind them: what it had for us is here.
+                    if hand_on_all(&mut frames, &out).await.is_err()
+                        || out.send(Arrival::AllUntil(asked_at)).await.is_err()
+                    {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Some(Ask::Table { producer, table }) = tables.recv() => {
                     if let Ok(subject) = self.subjects.tables(&producer) {
                         answers.spawn(table_of(self.services.clone(), subject, table));
                     }
@@ -166,11 +199,27 @@ impl Sampling {
                 }
                 Some(Ok(Some(table))) = answers.join_next(), if !answers.is_empty() => vec![table],
             };
-            if out.send(inputs).await.is_err() {
+            if out.send(Arrival::Some(inputs)).await.is_err() {
                 return Ok(());
             }
         }
     }
+}
+
+/// Hands on what waits in the subscription.
+async fn hand_on_all(
+    frames: &mut Listener,
+    out: &mpsc::Sender<Arrival>,
+) -> Result<(), mpsc::error::SendError<Arrival>> {
+    for _ in 0..BATCHES_WAITING_MAX {
+        let Some(Some(batch)) = frames.next_batch(FRAMES_AT_ONCE_MAX).now_or_never() else { break };
+        out.send(Arrival::Some(all_decoded(&batch))).await?;
+    }
+    Ok(())
+}
+
+fn all_decoded(batch: &[Incoming]) -> Vec<Input> {
+    batch.iter().flat_map(|frame| decoded(&frame.payload)).collect()
 }
 
 async fn table_of(connection: Connection, subject: String, table: crate::model::TableHash) -> Option<Input> {

@@ -12,7 +12,7 @@ use crate::bus::nats::{Feed, FeedError};
 use crate::model::Role;
 use crate::role::RoleError;
 use crate::role::decoding::{self, Decoded};
-use crate::telemetry;
+use crate::telemetry::{self, Traces};
 use crate::wire::Subjects;
 
 /// Messages in one durable change: the knee of the measured curve.
@@ -56,7 +56,7 @@ pub(super) async fn follow(
     delay: &mut Duration,
     stop: &CancellationToken,
 ) -> Result<(), Halted> {
-    let Keeping { ledger, subjects, ready, clock, .. } = keeping;
+    let Keeping { ledger, subjects, traces, ready, clock, .. } = keeping;
     let applied = shelf.with(Knowledge::applied).map_err(Halted::Store)?;
     // An empty ledger has nothing to wait for, and neither has one that is known to its end.
     if tail.last_sequence <= applied {
@@ -76,8 +76,8 @@ pub(super) async fn follow(
             Some(Ok(first)) => {
                 let stored = gather(&mut feed, first).await;
                 let started = clock.stopwatch();
-                let subjects = subjects.clone();
-                on(shelf, move |knowledge| take(knowledge, &subjects, &stored)).await??;
+                let (subjects, traces) = (subjects.clone(), traces.clone());
+                on(shelf, move |knowledge| take(knowledge, &subjects, &traces, &stored)).await??;
                 telemetry::component_duration(Role::Knowledge, started.elapsed());
                 *delay = RETRY_DELAY;
                 if feed.pending() == 0 {
@@ -135,7 +135,12 @@ async fn gather(feed: &mut Feed, mut stored: Vec<bus::Stored>) -> Vec<bus::Store
     stored
 }
 
-fn take(knowledge: &Knowledge, subjects: &Subjects, stored: &[bus::Stored]) -> Result<(), Halted> {
+fn take(
+    knowledge: &Knowledge,
+    subjects: &Subjects,
+    traces: &Traces,
+    stored: &[bus::Stored],
+) -> Result<(), Halted> {
     let mut records = Vec::with_capacity(stored.len());
     for stored in stored {
         match decoding::record(subjects, stored) {
@@ -152,5 +157,7 @@ fn take(knowledge: &Knowledge, subjects: &Subjects, stored: &[bus::Stored]) -> R
             }
         }
     }
-    Ok(knowledge.remember(&records)?)
+    knowledge.remember(&records)?;
+    records.iter().for_each(|record| traces.tell(record));
+    Ok(())
 }

@@ -16,7 +16,7 @@ use crate::bus::{ReadError, Tail};
 use crate::clock::Clock;
 use crate::role::RoleError;
 use crate::store::StoreError;
-use crate::telemetry;
+use crate::telemetry::{self, Traces};
 use crate::wire::Subjects;
 
 /// Before the store is tried again for the first time; then twice as long, each time.
@@ -36,6 +36,8 @@ pub(in crate::role) struct Keeping {
     /// This process's name.
     pub(in crate::role) instance: Arc<str>,
     pub(in crate::role) clock: Clock,
+    /// Where traces are sent to: this role sees all of the ledger, once.
+    pub(in crate::role) traces: Traces,
     /// Whether the ledger is known to its end.
     pub(in crate::role) ready: watch::Sender<bool>,
     /// Why nothing can be kept, as long as that is so.

@@ -10,9 +10,11 @@
 mod otlp;
 
 #[cfg(feature = "otlp")]
-pub use otlp::{TraceError, Tracer};
+pub use otlp::TraceError;
 
 use std::collections::BTreeSet;
+#[cfg(feature = "otlp")]
+use std::sync::Arc;
 
 use crate::model::{
     Admission, Entry, EpisodeId, Incident, IncidentPhase, MessageId, Outcome, OutcomeResult, Phase, Record,
@@ -22,6 +24,35 @@ use crate::wire::envelope::Trace;
 
 /// Links of one span. A storm's message has more; they are found by its attributes.
 const LINKS_MAX: usize = 64;
+
+/// Where traces are sent to, if anywhere. Cheap to clone; what is under way is sent when the last clone is dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Traces {
+    #[cfg(feature = "otlp")]
+    tracer: Option<Arc<otlp::Tracer>>,
+    /// What was recorded before it has been sent by whoever read it then.
+    since: Timestamp,
+}
+
+impl Traces {
+    /// To the OTLP/HTTP collector at an address, of what is recorded from now on. Headers, time-outs and compression are
+    /// those of the `OTEL_EXPORTER_OTLP_*` variables.
+    #[cfg(feature = "otlp")]
+    pub fn to(address: &str, cell: &str, instance: &str, now: Timestamp) -> Result<Self, TraceError> {
+        Ok(Self { tracer: Some(Arc::new(otlp::Tracer::to(address, cell, instance)?)), since: now })
+    }
+
+    /// Sends the spans that a record completes.
+    pub fn tell(&self, record: &Record) {
+        if record.stored_at < self.since {
+            return;
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(tracer) = &self.tracer {
+            tracer.tell(record);
+        }
+    }
+}
 
 /// Something that took a while.
 #[derive(Clone, Debug, PartialEq)]

@@ -29,7 +29,7 @@ pub struct TraceError {
 
 /// Sends spans from a thread of its own. Its queue is bounded: what does not fit is left out, which is logged.
 #[derive(Debug)]
-pub struct Tracer {
+pub(super) struct Tracer {
     processor: BatchSpanProcessor,
     scope: InstrumentationScope,
 }
@@ -37,7 +37,7 @@ pub struct Tracer {
 impl Tracer {
     /// To the collector at an address. Headers, time-outs and compression are those of the `OTEL_EXPORTER_OTLP_*`
     /// variables.
-    pub fn to(address: &str, cell: &str, instance: &str) -> Result<Self, TraceError> {
+    pub(super) fn to(address: &str, cell: &str, instance: &str) -> Result<Self, TraceError> {
         let failed = |cause: String| TraceError { address: address.to_owned(), cause };
         if !address.starts_with("http://") && !address.starts_with("https://") {
             return Err(failed("it is no http or https URL".to_owned()));
@@ -63,7 +63,7 @@ impl Tracer {
     }
 
     /// Sends the spans that a record completes.
-    pub fn tell(&self, record: &Record) {
+    pub(super) fn tell(&self, record: &Record) {
         for span in spans_of(record) {
             self.processor.on_end(self.data(span));
         }
