@@ -1,5 +1,7 @@
 //! Traces: a replay's ledger as spans, and spans as a collector gets them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -113,21 +116,22 @@ fn an_attempt_that_failed_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_gets_them() {
-    let (told, mut heard) = mpsc::unbounded_channel();
+    let (told, mut heard) = mpsc::channel(8);
     let take = async move |headers: HeaderMap, body: Bytes| {
         let kind = headers.get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
-        told.send((kind, ExportTraceServiceRequest::decode(body).unwrap())).unwrap();
+        told.send((kind, ExportTraceServiceRequest::decode(body).unwrap())).await.unwrap();
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let collector = axum::serve(listener, Router::new().route("/v1/traces", post(take)));
-    let collector = tokio::spawn(collector.into_future());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(collector.into_future());
     let traces = Traces::to(&address, "cell", "instance", BEGIN).unwrap();
     traces.tell(&failed_attempt());
     // What is not sent yet is sent at the end.
     tokio::task::spawn_blocking(|| drop(traces)).await.unwrap();
     let (kind, request) = heard.recv().await.unwrap();
-    collector.abort();
+    tasks.abort_all();
 
     assert_eq!(kind.as_deref(), Some("application/x-protobuf"));
     let resource = request.resource_spans[0].resource.as_ref().unwrap();

@@ -23,7 +23,8 @@ use crate::bus::nats::{
 };
 use crate::clock::Clock;
 use crate::model::{Bundle, BundleFile, Labels, METRIC_NAME, Role, Timestamp};
-use crate::role::process::{Process, ProcessError, ProcessSettings};
+use crate::role::process::{KEPT_EVERY, Process, ProcessError, ProcessSettings};
+use crate::telemetry::Traces;
 use crate::wire::Subjects;
 
 /// Rounds of a block.
@@ -298,6 +299,8 @@ async fn start_roles(
         roles: Role::ALL.to_vec(),
         instance: "bench".to_owned(),
         data: server.folder.join("data"),
+        traces: Traces::default(),
+        fold_kept_every: KEPT_EVERY,
     };
     let process = Process::open(process, clock.clone()).await?;
     let files = [

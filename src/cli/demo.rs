@@ -27,8 +27,9 @@ use crate::model::{
     VerdictKind,
 };
 use crate::producer::Producer;
-use crate::role::process::{Process, ProcessSettings, Readiness};
+use crate::role::process::{KEPT_EVERY, Process, ProcessSettings, Readiness};
 use crate::role::read_record;
+use crate::telemetry::Traces;
 use crate::wire::Subjects;
 
 /// The configuration that the demo applies, as it is in the repository.
@@ -129,6 +130,8 @@ async fn start_roles(
         roles: Role::ALL.to_vec(),
         instance: "demo".to_owned(),
         data: folder.to_owned(),
+        traces: Traces::default(),
+        fold_kept_every: KEPT_EVERY,
     };
     let process = Process::open(process, context.clock.clone()).await.map_err(outside)?;
     let files = CONFIGURATION.map(|(path, text)| BundleFile { path: path.into(), text: text.into() });

@@ -18,8 +18,8 @@ use crate::http::{self, Served};
 use crate::model::{Generation, Role};
 use crate::producer::Producer;
 use crate::role::applying::Shelf;
-use crate::role::process::{Process, ProcessSettings, Readiness};
-use crate::telemetry;
+use crate::role::process::{KEPT_EVERY, Process, ProcessSettings, Readiness};
+use crate::telemetry::{self, Traces};
 
 /// How long a server that is not there yet is waited for.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -41,6 +41,8 @@ pub(super) async fn run(args: args::Run, context: &Context) -> Outcome {
         roles,
         instance: context.environment.host.clone().unwrap_or_else(|| "homeostat".to_owned()),
         data: data_folder(args.data, context)?,
+        traces: traces(&args.traced, args.bus.cell(), context)?,
+        fold_kept_every: args.keep_fold_every,
     };
     let serving = Serving {
         folder: args.config,
@@ -76,6 +78,8 @@ async fn dev_in(folder: &Path, args: args::Dev, context: &Context) -> Outcome {
         roles: Role::ALL.to_vec(),
         instance: "dev".to_owned(),
         data: folder.to_owned(),
+        traces: traces(&args.traced, "default", context)?,
+        fold_kept_every: KEPT_EVERY,
     };
     let serving = Serving {
         folder: args.config,
@@ -88,6 +92,22 @@ async fn dev_in(folder: &Path, args: args::Dev, context: &Context) -> Outcome {
     let done = serve(process, serving, context).await;
     server.stop().await;
     done
+}
+
+#[cfg(feature = "otlp")]
+fn traces(args: &args::Traced, cell: &str, context: &Context) -> Result<Traces, Failure> {
+    // A variable that is set to nothing is as good as none.
+    let Some(endpoint) = args.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
+        return Ok(Traces::default());
+    };
+    let host = context.environment.host.as_deref().unwrap_or("homeostat");
+    Traces::to(endpoint, cell, host, context.clock.now()).map_err(usage)
+}
+
+#[cfg(not(feature = "otlp"))]
+#[expect(clippy::unnecessary_wraps, reason = "with the feature it may fail")]
+fn traces(_: &args::Traced, _: &str, _: &Context) -> Result<Traces, Failure> {
+    Ok(Traces::default())
 }
 
 /// A private server sets no gigabytes aside.

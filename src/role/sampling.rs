@@ -98,8 +98,8 @@ impl Sampling {
         };
         // At one instant, before the first sample: no deadline passes on a part of the ledger, or before its samples.
         let begun = begun.unwrap_or_else(|| clock.now());
-        let Wiring { ledger, feed, reader, .. } = wiring;
-        let mut steps = catch_up(&mut core, ledger, feed, reader, || begun).await?;
+        let Wiring { ledger, feed, known, reader, .. } = wiring;
+        let mut steps = catch_up(&mut core, known.take(), ledger, feed, reader, || begun).await?;
         // What came while it was read is read too, each at its time: taken later, from the subscription, it would come
         // after the deadlines that it has to come before.
         let (mut from, mut last) = (from, tail.last_sequence);

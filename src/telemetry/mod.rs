@@ -10,6 +10,6 @@ pub use metrics::{
     frame_refused, init_metrics, knowledge_dropped, knowledge_full, knowledge_left_out, monitor_counters,
     published, scraped, store_committed, store_compacted, store_failed, store_rebuilt, store_usable,
 };
-pub use traces::{Attribute, Span, spans_of};
 #[cfg(feature = "otlp")]
-pub use traces::{TraceError, Tracer};
+pub use traces::TraceError;
+pub use traces::{Attribute, Span, Traces, spans_of};

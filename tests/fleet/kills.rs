@@ -69,6 +69,9 @@ async fn kills_of_every_role_and_of_the_server_lose_nothing_and_repeat_nothing()
         }
     }
     let in_doubt = kill_between_intent_and_outcome(&mut cell).await;
+    // Who came back last found a kept fold; what it had to say is checked below, with all the rest.
+    let executor = cell.of("executor").next().unwrap();
+    assert!(executor.log().contains("goes on from a kept fold"), "{}", executor.log());
     let by_hand = cell.settle().await;
     assert!(!blinks.is_empty(), "a monitor is killed more often than the server");
     check(&cell, &blinks).await;

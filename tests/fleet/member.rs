@@ -59,6 +59,8 @@ impl Member {
         let log = log_file(role, folder);
         command.args(["run", "--roles", role, "--server", server, "--http", "127.0.0.1:0", "--log", "info"]);
         command.arg("--data").arg(folder.join("data"));
+        // So that who comes back goes on from what is kept, and not from the beginning of the ledger.
+        command.args(["--keep-fold-every", "1s"]);
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }

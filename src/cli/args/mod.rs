@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::bench;
 use super::output::Format;
 pub(super) use connection::Bus;
-pub(super) use process::{Demo, Dev, Run};
+pub(super) use process::{Demo, Dev, Run, Traced};
 pub(super) use questions::{Explain, Halt, Kb, Listing, Operator, Tail};
 pub(super) use samples::{Collect, Input, Publish, Replay, Speed};
 

@@ -2,11 +2,22 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::{Bus, Collect};
 use crate::model::Role;
+use crate::wire;
+
+/// Where traces are sent to.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Traced {
+    /// Send traces to an OTLP/HTTP collector at this address, as `http://127.0.0.1:4318`
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub(in crate::cli) otlp_endpoint: Option<String>,
+}
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Dev {
@@ -25,6 +36,8 @@ pub(in crate::cli) struct Dev {
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(in crate::cli) http: String,
+    #[command(flatten)]
+    pub(in crate::cli) traced: Traced,
     #[command(flatten)]
     pub(in crate::cli) collect: Collect,
 }
@@ -56,10 +69,15 @@ pub(in crate::cli) struct Run {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9600")]
     pub(in crate::cli) http: String,
     #[command(flatten)]
+    pub(in crate::cli) traced: Traced,
+    #[command(flatten)]
     pub(in crate::cli) collect: Collect,
     /// Copies of each stream: 1, 3 or 5. Streams that exist must have as many [default: as they have; 1 for new ones]
     #[arg(long, value_name = "N", value_parser = replicas)]
     pub(in crate::cli) replicas: Option<usize>,
+    /// How often what the ledger amounts to is kept: a start reads that, and what came since
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = pause)]
+    pub(in crate::cli) keep_fold_every: Duration,
 }
 
 /// A role to run.
@@ -90,6 +108,13 @@ impl RoleName {
 impl fmt::Display for RoleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.role().as_str())
+    }
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    match wire::files::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("it is not 0".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
     }
 }
 

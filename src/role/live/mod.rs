@@ -96,12 +96,13 @@ pub async fn run<C: Core, O: FnMut(&mut C, Timestamp)>(
 
 impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
     async fn run(mut self, stop: CancellationToken) -> Result<(), RoleError> {
-        let Wiring { ledger, feed, reader, clock, .. } = &mut self.wiring;
+        let Wiring { ledger, feed, known, reader, clock, .. } = &mut self.wiring;
         // Samples that wait to be taken in are before what is later than the last that was.
         let told = self.observed.as_ref().map(Observed::told);
+        let now = || told.unwrap_or_else(|| clock.now());
         let caught_up = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            steps = catch_up(&mut self.core, ledger, feed, reader, || told.unwrap_or_else(|| clock.now())) => steps?,
+            steps = catch_up(&mut self.core, known.take(), ledger, feed, reader, now) => steps?,
         };
         self.wiring.ready.send_replace(true);
         let first_steps = std::mem::take(&mut self.wiring.first_steps);

@@ -190,7 +190,7 @@ groups:
                 observed.all_until(secs(0));
             }
             let step = room.core.handle(secs(0), Input::Table(room.table.clone()));
-            room.carry_out(step);
+            room.carry_out(&step);
             room
         }
 
@@ -217,7 +217,7 @@ groups:
             let now = self.now(wall);
             let at = self.observed.as_mut().map_or(now, |observed| observed.taken_in(&input, now, wall));
             let step = self.core.handle(at, input);
-            self.carry_out(step);
+            self.carry_out(&step);
         }
 
         /// As the loop wakes up at a deadline.
@@ -232,7 +232,7 @@ groups:
         fn tick(&mut self, now: Timestamp) {
             self.wake_at = None;
             let step = self.core.tick(now);
-            self.carry_out(step);
+            self.carry_out(&step);
         }
 
         fn answer(&mut self) {
@@ -241,7 +241,7 @@ groups:
             self.tick(now);
         }
 
-        fn carry_out(&mut self, step: Step) {
+        fn carry_out(&mut self, step: &Step) {
             if let Some(at) = step.wake_at {
                 self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
             }

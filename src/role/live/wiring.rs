@@ -9,6 +9,7 @@ use super::observed::Sampled;
 use crate::actuator::Actuator;
 use crate::bus::nats::{DeadLetters, Feed, Ledger, Publisher, Settler, Work};
 use crate::clock::Clock;
+use crate::engine::fold::Fold;
 use crate::engine::{Ask, Configuration, Lease, Step};
 use crate::model::Role;
 use crate::role::reading::Reader;
@@ -28,6 +29,8 @@ pub struct Wiring {
     pub publisher: Publisher,
     /// Reads it.
     pub ledger: Ledger,
+    /// What it amounts to up to where the feed begins, where somebody has kept that.
+    pub known: Option<Arc<Fold>>,
     /// Follows it.
     pub feed: Feed,
     /// Work that is shared with other processes of the role.

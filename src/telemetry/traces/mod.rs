@@ -44,13 +44,13 @@ impl Traces {
 
     /// Sends the spans that a record completes.
     pub fn tell(&self, record: &Record) {
-        if record.stored_at < self.since {
-            return;
-        }
+        let is_new = record.stored_at >= self.since;
         #[cfg(feature = "otlp")]
-        if let Some(tracer) = &self.tracer {
+        if let Some(tracer) = self.tracer.as_ref().filter(|_| is_new) {
             tracer.tell(record);
         }
+        #[cfg(not(feature = "otlp"))]
+        let _ = is_new;
     }
 }
 

@@ -1,35 +1,26 @@
-//! A process of the loop: connections, streams, and the roles it was told to run, each a task of its own.
+//! How each role is put to work: its core, what it is connected to, and the tasks beside it.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::applying::{ApplyError, Shelf};
-use super::knowledge::Keeping;
-use super::live::{self, ACK_WAIT, Sampled, Wiring};
-use super::loading::Loading;
-use super::reading::Reader;
-use super::sampling::Questions;
-use super::{BusMessenger, RoleError, aside, exclusive, sampling, shards};
+use super::{Process, ProcessError};
 use crate::actuator::Actuator;
-use crate::bus::Tail;
-use crate::bus::nats::{
-    Connection, Connections, DeadLetters, Leases, Ledger, Names, Objects, Publisher, Settings, Topology,
-    Work, WorkSpec,
-};
-use crate::clock::Clock;
+use crate::bus::nats::{DeadLetters, Leases, Ledger, Objects, Publisher, Work, WorkSpec};
+use crate::engine::Lease;
 use crate::engine::analyze::Analyzer;
 use crate::engine::execute::Executor;
 use crate::engine::monitor::Monitor;
 use crate::engine::plan::Planner;
-use crate::engine::{Configuration, Lease};
-use crate::model::{Generation, MessageId, Role, Timestamp, Topic};
-use crate::telemetry;
-use crate::wire::Subjects;
+use crate::model::{MessageId, Role, Timestamp, Topic};
+use crate::role::cycles::Cycles;
+use crate::role::folding::{self, Folding};
+use crate::role::knowledge::Keeping;
+use crate::role::live::{self, ACK_WAIT, Sampled, Wiring};
+use crate::role::sampling::{self, Questions};
+use crate::role::{BusMessenger, RoleError, aside, exclusive, shards};
 
 /// Deliveries of one shared queue that may be unsettled at once, over all its processes.
 pub(crate) const ACK_PENDING_MAX: u32 = 4_096;
@@ -40,218 +31,8 @@ pub(crate) const FRAME_BATCHES_QUEUED_MAX: usize = 64;
 /// Tables that are being asked for.
 const TABLE_QUESTIONS_MAX: usize = 64;
 
-/// What a process is told.
-#[derive(Clone, Debug)]
-pub struct ProcessSettings {
-    /// How to reach the bus.
-    pub bus: Settings,
-    /// Streams and subjects.
-    pub topology: Topology,
-    /// Which roles to run.
-    pub roles: Vec<Role>,
-    /// This process's name; made unique for each start.
-    pub instance: String,
-    /// Where the knowledge role keeps its store.
-    pub data: PathBuf,
-}
-
-/// Why a process cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ProcessError {
-    /// The bus cannot be reached.
-    #[error(transparent)]
-    Connect(#[from] crate::bus::nats::ConnectError),
-    /// The streams are not as they should be.
-    #[error("the streams of the cell cannot be used")]
-    Topology(#[from] crate::bus::nats::TopologyError),
-    /// A stream cannot be read.
-    #[error("the streams of the cell cannot be read")]
-    Read(#[from] crate::bus::ReadError),
-    /// The object store cannot be used.
-    #[error("the object store cannot be used")]
-    Objects(#[from] crate::bus::nats::ObjectError),
-    /// The configuration cannot be loaded.
-    #[error("the applied configuration cannot be loaded")]
-    Apply(#[from] ApplyError),
-    /// A role ended.
-    #[error("the {role} cannot go on")]
-    Role {
-        /// Which.
-        role: Role,
-        /// Why.
-        #[source]
-        source: RoleError,
-    },
-    /// The prefix is none.
-    #[error("the prefix cannot be used")]
-    Subjects(#[from] crate::wire::subject::SubjectError),
-    /// A permission is missing, or the connection was closed.
-    #[error("the bus refuses us: {0}")]
-    Refused(Arc<str>),
-    /// A task of ours panicked: a bug.
-    #[error("a task ended unexpectedly: {0}")]
-    Panicked(String),
-}
-
-/// A process that is connected and whose streams are there, before its roles run.
-pub struct Process {
-    settings: ProcessSettings,
-    connections: Connections,
-    names: Names,
-    subjects: Subjects,
-    instance: Arc<str>,
-    clock: Clock,
-    loading: Loading,
-    reader: Reader,
-    readiness: Vec<(Role, watch::Receiver<bool>)>,
-    /// Why knowledge cannot be kept, as long as that is so.
-    hindrance: watch::Sender<Option<Arc<str>>>,
-}
-
-/// What a server of readiness needs to know; cheap to clone.
-#[derive(Clone)]
-pub struct Readiness {
-    roles: Vec<(Role, watch::Receiver<bool>)>,
-    configuration: watch::Receiver<Arc<Configuration>>,
-    announced: watch::Receiver<Generation>,
-    hindrance: watch::Receiver<Option<Arc<str>>>,
-}
-
-impl Readiness {
-    /// What is not ready; nothing where all is.
-    pub fn missing(&self) -> Vec<String> {
-        let mut missing: Vec<String> = Vec::new();
-        for (role, ready) in &self.roles {
-            if !*ready.borrow() {
-                missing.push(format!("{role} has not caught up with the ledger"));
-            }
-        }
-        missing.extend(self.hindrance.borrow().iter().map(ToString::to_string));
-        let (loaded, announced) = (self.configuration.borrow().generation, *self.announced.borrow());
-        if loaded < announced {
-            missing.push(format!("configuration {announced} is applied and {loaded} is loaded"));
-        }
-        missing
-    }
-}
-
 impl Process {
-    /// Connects, creates or verifies the streams, loads the configuration that is applied.
-    pub async fn open(settings: ProcessSettings, clock: Clock) -> Result<Self, ProcessError> {
-        let connections = Connections::open(&settings.bus).await?;
-        for created in settings.topology.ensure(&connections.services).await? {
-            tracing::info!(stream = %created, "created");
-        }
-        let names = settings.topology.names();
-        let subjects = Subjects::new(&settings.topology.prefix)?;
-        // Fresh with each start: what an earlier run was admitted for is somebody else's.
-        let start =
-            MessageId::of(&[&settings.instance.as_str(), &clock.now(), &u64::from(std::process::id())]);
-        let instance = format!("{}-{}", settings.instance, &start.to_string()[3..11]).into();
-        let mut process = Self {
-            reader: Reader::new(subjects.clone()),
-            settings,
-            connections,
-            names,
-            subjects,
-            instance,
-            clock,
-            loading: Loading::default(),
-            readiness: Vec::new(),
-            hindrance: watch::Sender::new(None),
-        };
-        process.readiness = process
-            .settings
-            .roles
-            .iter()
-            .map(|role| (*role, watch::Sender::new(false).subscribe()))
-            .collect();
-        Ok(process)
-    }
-
-    /// Where configurations are.
-    pub async fn shelf(&self) -> Result<Shelf, ProcessError> {
-        let services = self.connections.services.clone();
-        Ok(Shelf {
-            objects: Objects::open(services.clone(), &self.names).await?,
-            ledger: Ledger::open(services.clone(), &self.names).await?,
-            publisher: Publisher::new(services, &self.names.ledger),
-            subjects: self.subjects.clone(),
-            cell: self.settings.topology.cell.as_str().into(),
-            instance: Arc::clone(&self.instance),
-        })
-    }
-
-    /// This process's name.
-    pub fn instance(&self) -> &Arc<str> {
-        &self.instance
-    }
-
-    /// What time it is here.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// Runs the roles until `stop`, or until one of them cannot go on. `started` gets the readiness when they run.
-    pub async fn run(
-        mut self,
-        started: impl FnOnce(Readiness) + Send,
-        stop: CancellationToken,
-    ) -> Result<(), ProcessError> {
-        let shelf = self.shelf().await?;
-        self.loading.newest(&shelf).await?;
-        let mut tasks: JoinSet<Result<(), ProcessError>> = JoinSet::new();
-        let roles = self.settings.roles.clone();
-        self.readiness.clear();
-        // Roles are cancelled by this one, which is also cancelled when one of them fails.
-        let roles_stop = stop.child_token();
-        for role in roles {
-            // A monitor may be waiting for the lease of another one.
-            tokio::select! {
-                () = roles_stop.cancelled() => break,
-                started = self.start(role, &mut tasks, &roles_stop) => started?,
-            }
-        }
-        let (services, topology) = (self.connections.services.clone(), self.settings.topology.clone());
-        let keeping = sampling::keep_stream(services, topology, roles_stop.clone());
-        tasks.spawn(async move {
-            keeping.await;
-            Ok(())
-        });
-        let keeping = self.loading.clone().keep(shelf, self.clock.clone(), roles_stop.clone());
-        tasks.spawn(async move {
-            keeping.await;
-            Ok(())
-        });
-        for (connection, name) in [
-            (self.connections.samples.clone(), "samples"),
-            (self.connections.decisions.clone(), "decisions"),
-            (self.connections.services.clone(), "services"),
-        ] {
-            tasks.spawn(watch_connection(connection, name, roles_stop.clone()));
-        }
-        started(Readiness {
-            roles: self.readiness.clone(),
-            configuration: self.loading.configuration(),
-            announced: self.loading.announced(),
-            hindrance: self.hindrance.subscribe(),
-        });
-        let mut first = Ok(());
-        while let Some(ended) = tasks.join_next().await {
-            let ended = ended.unwrap_or_else(|panic| Err(ProcessError::Panicked(panic.to_string())));
-            if first.is_ok() {
-                first = ended;
-            }
-            // Whoever ends ends all: half a process would look alive.
-            roles_stop.cancel();
-        }
-        for connection in [&self.connections.decisions, &self.connections.services] {
-            connection.barrier().await;
-        }
-        first
-    }
-
-    async fn start(
+    pub(super) async fn start(
         &mut self,
         role: Role,
         tasks: &mut JoinSet<Result<(), ProcessError>>,
@@ -268,9 +49,16 @@ impl Process {
                 let filters = vec![format!("{}.violations.*", self.subjects)];
                 let wiring = self.wiring(role, Some(filters), ready).await?;
                 let core = Analyzer::new(instance, configuration);
+                let (ledger, every) = (wiring.ledger.tail().await?.created, self.settings.fold_kept_every);
+                let services = self.connections.services.clone();
+                let folding = Folding::start(services, &self.names, (ledger, every), tasks, stop.clone());
+                let mut folding = folding.await.map_err(failed)?;
                 let loading = self.loading.clone();
                 tasks.spawn(async move {
-                    let observe = move |core: &mut Analyzer, _| loading.announced_in(core.fold());
+                    let observe = move |core: &mut Analyzer, now| {
+                        loading.announced_in(core.fold());
+                        folding.observe(core.fold(), now);
+                    };
                     live::run(core, wiring, observe, stop).await.map_err(failed)
                 });
             }
@@ -329,7 +117,7 @@ impl Process {
             MessageId::of(&[&self.instance.as_ref(), &self.clock.now(), &u64::from(std::process::id())]);
         let core = Executor::new(Arc::clone(&self.instance), self.loading.loaded(), seed.as_u128());
         let loading = self.loading.clone();
-        let mut cycles = super::cycles::Cycles::default();
+        let mut cycles = Cycles::default();
         tasks.spawn(async move {
             let observe = move |core: &mut Executor, _| {
                 loading.announced_in(core.fold());
@@ -437,6 +225,8 @@ impl Process {
     ) -> Result<Wiring, ProcessError> {
         let connection = self.connections.decisions.clone();
         let ledger = Ledger::open(connection.clone(), &self.names).await?;
+        let known =
+            folding::known(self.connections.services.clone(), &self.names, &ledger.tail().await?).await?;
         let work = match filters {
             Some(filters) => {
                 Some(self.work(role, &self.names.ledger, role.as_str().to_owned(), filters).await?)
@@ -449,7 +239,8 @@ impl Process {
             subjects: self.subjects.clone(),
             reader: self.reader.clone(),
             publisher: Publisher::new(connection.clone(), &self.names.ledger),
-            feed: ledger.feed(0, None),
+            feed: ledger.feed(known.as_ref().map_or(0, |known| known.applied() + 1), None),
+            known,
             ledger,
             work,
             intake: None,
@@ -486,25 +277,5 @@ impl Process {
         };
         let opened = Work::open(self.connections.decisions.clone(), spec).await;
         opened.map_err(|error| ProcessError::Role { role, source: error.into() })
-    }
-}
-
-/// Hands on what the connection counts, and ends where the bus refuses us: nothing else would tell.
-async fn watch_connection(
-    connection: Connection,
-    name: &'static str,
-    stop: CancellationToken,
-) -> Result<(), ProcessError> {
-    let events = Arc::clone(connection.events());
-    let mut every = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            reason = events.fatal() => return Err(ProcessError::Refused(reason)),
-            _ = every.tick() => {
-                let counts = events.counts();
-                telemetry::connection_counts(name, counts.connects, counts.slow_consumer);
-            }
-        }
     }
 }
