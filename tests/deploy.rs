@@ -179,3 +179,44 @@ fn three_servers_form_the_cluster_of_the_example() {
     let state = get(monitoring[0], "/jsz");
     assert!(state.contains(r#""cluster_size": 3"#), "{state}");
 }
+
+#[test]
+fn the_alerts_can_be_evaluated_and_name_metrics_that_there_are() {
+    let file = program::root().join("deploy/prometheus/homeostat.yaml");
+    let mut check = Command::new(env!("CARGO_BIN_EXE_homeostat"));
+    let output = check.arg("check").arg(&file).output().expect("it runs");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && err.is_empty(), "{out}{err}");
+    let metrics = fs::read_to_string(program::root().join("src/telemetry/metrics.rs")).expect("the metrics");
+    let text = fs::read_to_string(&file).expect("the alerts");
+    let names = text.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_');
+    let is_ours = |name: &&str| name.starts_with("homeostat_") || name.starts_with("mape_k_");
+    let mut count = 0;
+    for name in names.filter(is_ours) {
+        let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let name = of_histogram.unwrap_or(name);
+        assert!(metrics.contains(&format!("\"{name}\"")), "nothing counts {name}");
+        count += 1;
+    }
+    assert!(count >= 10, "{count} metrics in the alerts");
+}
+
+#[test]
+fn the_samples_of_the_readme_tell_their_story() {
+    let root = program::root();
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_homeostat"));
+    replay
+        .args(["replay", "--config"])
+        .arg(root.join("deploy/demo"))
+        .arg(root.join("deploy/samples/leak.csv"));
+    let output = replay.output().expect("it runs");
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}");
+    for told in [
+        "cause \"memory_leak\" confidence 0.86",
+        "restart-worker answers memory_leak",
+        "would restart the worker (nats_request): not executed",
+    ] {
+        assert!(out.contains(told), "`{told}` is not in\n{out}");
+    }
+}

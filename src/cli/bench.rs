@@ -31,7 +31,7 @@ pub(super) struct LoopArgs {
     /// Measure the same way with empty handlers too, in the same run
     #[arg(long)]
     pub(super) floor: bool,
-    /// When the server forces its files to disk
+    /// When the server forces its files to disk: as usual every two minutes, or always before it acknowledges
     #[arg(long, value_enum, default_value = "default")]
     pub(super) sync: SyncWord,
     /// Violations that begin in each second beside, and as many that end
@@ -56,7 +56,7 @@ pub(super) struct IngestArgs {
 /// Where a measurement has its server.
 #[derive(Debug, Args)]
 pub(super) struct PlaceArgs {
-    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
+    /// The nats-server program [default: `HOMEOSTAT_NATS_SERVER`, else the one on PATH]
     #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<PathBuf>,
     /// Where to put the server's and the roles' files [default: a temporary folder, removed at the end]
@@ -67,9 +67,7 @@ pub(super) struct PlaceArgs {
 /// When a server forces its files to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum SyncWord {
-    /// Every two minutes.
     Default,
-    /// Before each acknowledgement.
     Always,
 }
 

@@ -5,16 +5,12 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-/// How results are printed.
+/// How results are printed: columns for people, one document, one object a line. Without a text for each, help stays short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// Columns for people.
     Table,
-    /// One JSON document.
     Json,
-    /// One JSON object a line.
     Jsonl,
-    /// YAML.
     Yaml,
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::exit::{Failure, Outcome, usage};
 use super::input::{Input, Untimed};
 use super::output::{self, Format};
-use super::{Context, args, check, printed};
+use super::{Context, args, check, printed, words};
 use crate::config;
 use crate::engine::Configuration;
 use crate::model::{Action, Bundle, Entry, Generation, Plan, Record, Topic};
@@ -188,7 +188,9 @@ fn readable(line: &Value) -> String {
         "analysis" => {
             let incident = &body["incident"];
             let cause = match body["analysis"]["causes"].get(0) {
-                Some(cause) => format!("cause {} confidence {}", cause["name"], cause["confidence"]),
+                Some(cause) => {
+                    format!("cause {} confidence {}", cause["name"], words::confidence(&cause["confidence"]))
+                }
                 None => "no cause".to_owned(),
             };
             format!("{} {} {} {cause}", text(&incident["phase"]), text(&incident["id"]), incident["scope"])

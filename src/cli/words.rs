@@ -49,11 +49,16 @@ pub(super) fn told(entry: &Value) -> (String, String) {
     (kind.clone(), what)
 }
 
+/// To hundredths: the rest of it is arithmetic.
+pub(super) fn confidence(value: &Value) -> String {
+    format!("{:.2}", value.as_f64().unwrap_or_default())
+}
+
 fn analysis(body: &Value) -> String {
     let cause = |cause: &Value| {
         let because = list(&cause["evidence"], said);
         let because = if because.is_empty() { String::new() } else { format!(": {because}") };
-        format!("{} with confidence {}{because}", said(&cause["name"]), said(&cause["confidence"]))
+        format!("{} with confidence {}{because}", said(&cause["name"]), confidence(&cause["confidence"]))
     };
     match body["causes"].as_array().map(Vec::as_slice) {
         Some([first, rest @ ..]) if !rest.is_empty() => {
@@ -136,7 +141,7 @@ mod tests {
             (
                 json!({"analysis": {"causes": [{"name": "leak", "confidence": 0.8, "evidence": ["it grows", "slowly"]}]}}),
                 "analysis",
-                "leak with confidence 0.8: it grows, slowly",
+                "leak with confidence 0.80: it grows, slowly",
             ),
             (json!({"analysis": {"causes": []}}), "analysis", "no cause is known"),
             (

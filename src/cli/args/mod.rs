@@ -31,22 +31,28 @@ pub(super) struct Cli {
 #[derive(Clone, Debug, Args)]
 pub(super) struct Global {
     /// How results are printed
-    #[arg(short = 'o', long, global = true, value_enum, default_value = "table")]
+    #[arg(short = 'o', long, global = true, value_enum, default_value = "table", help_heading = "Output")]
     pub(super) format: Format,
     /// What is logged to standard error, in tracing's notation: info, debug, `homeostat::role=trace`
-    #[arg(long, global = true, value_name = "FILTER", default_value = "warn", env = "HOMEOSTAT_LOG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        default_value = "warn",
+        env = "HOMEOSTAT_LOG",
+        hide_env_values = true,
+        help_heading = "Output"
+    )]
     pub(super) log: String,
     /// How it is logged
-    #[arg(long, global = true, value_enum, default_value = "text")]
+    #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Output")]
     pub(super) log_format: LogFormat,
 }
 
-/// How logs are written.
+/// How logs are written: for people, or as one JSON object a line. Without a text for each, help stays short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
-    /// For people.
     Text,
-    /// One JSON object a line.
     Json,
 }
 
@@ -58,21 +64,21 @@ pub(super) enum Command {
     Demo(Demo),
     /// Run roles of the loop
     Run(Run),
-    /// Check a folder of rules, playbooks, causes and charter, and make it the cell's configuration
+    /// Check a configuration and make it the cell's
     Apply(Apply),
-    /// Check a folder of rules, playbooks, causes and charter
+    /// Check a configuration: rules, playbooks, causes, charter
     Check(Check),
     /// Run the whole loop over recorded samples, on virtual time and without a server
     Replay(Replay),
     /// Publish samples from files or standard input
     Publish(Publish),
-    /// Show what goes over the bus, decoded, one JSON object a line (or with -o yaml one document each)
+    /// Show what goes over the bus, decoded, one JSON object a line
     Tail(Tail),
     /// List incidents, newest first
     Incidents(Listing),
     /// List plans, newest first
     Plans(Listing),
-    /// Tell the chain from violation to verdict around an action, plan, analysis, episode or incident
+    /// Tell the chain from violation to verdict
     Explain(Explain),
     /// What the loop remembers
     #[command(subcommand)]
@@ -81,7 +87,7 @@ pub(super) enum Command {
     Halt(Halt),
     /// Let admission go on
     Resume(Operator),
-    /// Measure
+    /// Measure how fast the loop is on this machine
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Print a shell's completions

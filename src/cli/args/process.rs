@@ -27,7 +27,7 @@ pub(in crate::cli) struct Dev {
     /// Where the server and the store keep their files [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) data: Option<PathBuf>,
-    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
+    /// The nats-server program [default: `HOMEOSTAT_NATS_SERVER`, else the one on PATH]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) nats_server: Option<PathBuf>,
     /// The port of the server on this machine, 0 for a free one
@@ -44,7 +44,7 @@ pub(in crate::cli) struct Dev {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Demo {
-    /// The `nats-server` program [default: `HOMEOSTAT_NATS_SERVER`, else the one on `PATH`]
+    /// The nats-server program [default: `HOMEOSTAT_NATS_SERVER`, else the one on PATH]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) nats_server: Option<PathBuf>,
     /// Where to put the server's and the store's files [default: a temporary folder, removed at the end]
@@ -62,7 +62,7 @@ pub(in crate::cli) struct Run {
     /// Apply this folder at the start, if it is not what is applied already; SIGHUP and POST /-/reload apply it again
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) config: Option<PathBuf>,
-    /// Where the knowledge role keeps its store [default: homeostat in `XDG_STATE_HOME`]
+    /// Where the knowledge role keeps its store [default: homeostat in `XDG_STATE_HOME`, else in ~/.local/state]
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) data: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served

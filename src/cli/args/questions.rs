@@ -52,9 +52,9 @@ pub(in crate::cli) enum Kb {
     },
     /// Replace what a store holds by an export of the same ledger that is not older; no knowledge role may run on it
     Import {
-        /// What `kb export` wrote
+        /// What kb export wrote
         file: PathBuf,
-        /// The store's folder, as in `run --data`
+        /// The store's folder, as in run --data [default: as there]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
         #[command(flatten)]

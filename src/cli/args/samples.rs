@@ -23,7 +23,7 @@ pub(in crate::cli) struct Collect {
     /// Also these processes of this host: names, or top:N for the N largest and the N busiest
     #[arg(long, value_name = "NAMES", requires = "host_metrics", value_parser = processes, help_heading = "Samples")]
     pub(in crate::cli) processes: Option<ingest::ProcessChoice>,
-    /// How often
+    /// How often endpoints are scraped and the host is looked at
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval, help_heading = "Samples")]
     pub(in crate::cli) scrape_interval: Duration,
     /// The name these samples are published under, one of its own for each process [default: collect- and the host]
@@ -58,7 +58,7 @@ pub(in crate::cli) struct Input {
     /// Stop at the first row that cannot be read, with exit code 1
     #[arg(long)]
     pub(in crate::cli) strict: bool,
-    /// When exposition text without timestamps was scraped [default: `replay` when its file was written, `publish` now]
+    /// When exposition text without timestamps was scraped [default: replay: when its file was written; publish: now]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(in crate::cli) at: Option<Timestamp>,
 }
