@@ -40,7 +40,7 @@ pub fn decide(fold: &Fold, configuration: &Configuration, incident: IncidentId, 
     if fold.plans.of(incident).any(is_at_work) {
         return Decided::Nothing;
     }
-    let newest = fold.plans.of(incident).next_back();
+    let newest = fold.plans.newest(incident);
     let treated_until = fold.plans.of(incident).filter_map(|plan| treatment_ends(plan, configuration)).max();
     if let Some(until) = treated_until.filter(|until| now < *until) {
         return Decided::Wait(until);
@@ -156,7 +156,7 @@ fn report_lack(state: &IncidentState, lack: Lack, now: Timestamp) -> Decided {
 
 /// Said once for each revision of the incident.
 fn report(state: &IncidentState, reason: Reason, text: String, now: Timestamp) -> Decided {
-    if state.reported.contains(&reason) {
+    if state.reported.contains(reason) {
         return Decided::Nothing;
     }
     let incident = state.incident.id;
