@@ -337,7 +337,7 @@ struct Parts(Vec<u128>);
 impl Causal for Parts {
     fn feed(&self, causes: &mut Causes) {
         for part in &self.0 {
-            causes.add(&part.to_be_bytes());
+            causes.add_array(part.to_be_bytes());
         }
     }
 }

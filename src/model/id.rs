@@ -70,7 +70,7 @@ macro_rules! ids {
 
         impl Causal for $name {
             fn feed(&self, causes: &mut Causes) {
-                causes.add(&self.0.to_be_bytes());
+                causes.add_array(self.0.to_be_bytes());
             }
         }
     )*};
@@ -126,13 +126,31 @@ impl Causes {
         Self { in_hand: [0; CAUSES_IN_HAND], filled: 0, before: None }
     }
 
+    /// Adds a number: the length is known where it is written, which makes this one move.
+    #[inline]
+    pub fn add_array<const N: usize>(&mut self, bytes: [u8; N]) {
+        match self.in_hand.get_mut(self.filled..self.filled + N).and_then(<[u8]>::first_chunk_mut) {
+            Some(room) => {
+                *room = bytes;
+                self.filled += N;
+            }
+            None => self.add_behind(&bytes),
+        }
+    }
+
     /// Adds a part of a cause.
+    #[inline]
     pub fn add(&mut self, bytes: &[u8]) {
         if let Some(room) = self.in_hand.get_mut(self.filled..self.filled + bytes.len()) {
             room.copy_from_slice(bytes);
             self.filled += bytes.len();
-            return;
+        } else {
+            self.add_behind(bytes);
         }
+    }
+
+    #[cold]
+    fn add_behind(&mut self, bytes: &[u8]) {
         let before = self.before.get_or_insert_with(Box::default);
         before.update(&self.in_hand[..self.filled]);
         before.update(bytes);
@@ -154,20 +172,20 @@ impl Causes {
 impl Causal for &str {
     fn feed(&self, causes: &mut Causes) {
         // The length first: ("ab", "c") and ("a", "bc") are different causes.
-        causes.add(&(self.len() as u64).to_be_bytes());
+        causes.add_array((self.len() as u64).to_be_bytes());
         causes.add(self.as_bytes());
     }
 }
 
 impl Causal for u64 {
     fn feed(&self, causes: &mut Causes) {
-        causes.add(&self.to_be_bytes());
+        causes.add_array(self.to_be_bytes());
     }
 }
 
 impl Causal for Timestamp {
     fn feed(&self, causes: &mut Causes) {
-        causes.add(&self.as_millis().to_be_bytes());
+        causes.add_array(self.as_millis().to_be_bytes());
     }
 }
 

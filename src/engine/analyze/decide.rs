@@ -37,7 +37,9 @@ pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) ->
             &grouped
         }
     };
+    decided.entries.reserve_exact(entries_max.min(2 * waiting.len()));
     let mut joining: Vec<&Episode> = Vec::new();
+    let mut names = causes::SymptomNames::default();
     for (scope, episodes) in waiting.groups() {
         if decided.entries.len() + 2 > entries_max {
             decided.complete = false;
@@ -59,7 +61,7 @@ pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) ->
             incident: incident.id,
             incident_rev: incident.rev,
             patterns: patterns::find(&episodes, &fold.episodes),
-            causes: causes::rank(&episodes, &configuration.causes),
+            causes: causes::rank(&episodes, &configuration.causes, &mut names),
         };
         let news = [Entry::Incident(incident), Entry::Analysis(Arc::new(analysis))];
         bytes += news.iter().map(size::estimate).sum::<usize>();

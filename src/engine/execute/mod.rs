@@ -10,6 +10,7 @@ mod ledger_time;
 mod saga;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ pub fn shard_of(incident: IncidentId) -> u16 {
 const FIRST_SHARD: u16 = 0;
 /// It does so once in this time, whatever its clock says of the age.
 const SAY_AGAIN_EVERY: Duration = Duration::from_hours(24);
+
+/// Room for what most shadow plans would do: made once.
+const SHADOW_TEXT_BYTES: usize = 128;
 
 /// Less that was said than this is not searched for what nobody will hear.
 const KEPT_WITHOUT_SEARCH: usize = 1_024;
@@ -404,8 +408,14 @@ fn report(plan: &PlanState, reason: Reason, text: String, now: Timestamp) -> Say
 }
 
 fn tell_shadow(plan: &PlanState, now: Timestamp) -> Saying {
-    let steps: Vec<&str> = plan.plan.steps.iter().map(|step| step.name.as_ref()).collect();
-    let text = format!("{} would {} on {}", plan.plan.playbook, steps.join(", then "), plan.plan.scope);
+    let mut text = String::with_capacity(SHADOW_TEXT_BYTES);
+    text.push_str(&plan.plan.playbook);
+    text.push_str(" would ");
+    for (number, step) in plan.plan.steps.iter().enumerate() {
+        text.push_str(if number > 0 { ", then " } else { "" });
+        text.push_str(&step.name);
+    }
+    let _ = write!(text, " on {}", plan.plan.scope);
     report(plan, Reason::Shadow, text, now)
 }
 

@@ -133,16 +133,16 @@ impl Episodes {
         was_firing && !is_firing
     }
 
-    /// Says which incident an episode belongs to; returns whether it fires.
-    pub(super) fn assign(&mut self, id: EpisodeId, incident: IncidentId) -> bool {
-        let Some(episode) = self.known.get_mut(id) else { return false };
+    /// Says which incident an episode belongs to, and returns it.
+    pub(super) fn assign(&mut self, id: EpisodeId, incident: IncidentId) -> Option<&Episode> {
+        let episode = self.known.get_mut(id)?;
         if episode.incident.is_none() {
             if let Some(waiting) = &mut self.waiting {
                 waiting.remove(episode);
             }
             episode.incident = Some(incident);
         }
-        episode.is_firing()
+        Some(episode)
     }
 
     pub(super) fn forget(&mut self, id: EpisodeId) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Episodes, FORGET_AFTER};
+use super::{Episode, Episodes, FORGET_AFTER};
 use crate::engine::{ById, Few};
 use crate::model::{
     Analysis, EpisodeId, Incident, IncidentId, IncidentPhase, Labels, Reason, Reasons, Record, Shard,
@@ -63,10 +63,6 @@ impl IncidentState {
     }
 }
 
-fn first_stored(incident: &Incident, episodes: &Episodes) -> Option<Timestamp> {
-    incident.joined.iter().filter_map(|id| episodes.get(*id)).map(|episode| episode.first_stored_at).min()
-}
-
 /// All incidents that are not forgotten.
 #[derive(Clone, Debug, Default)]
 pub struct Incidents {
@@ -122,7 +118,7 @@ impl Incidents {
             IncidentState {
                 incident: Arc::clone(incident),
                 analysis: None,
-                first_stored_at: first_stored(incident, episodes).unwrap_or(record.stored_at),
+                first_stored_at: record.stored_at,
                 stable_since: record.stored_at,
                 firing: Few::default(),
                 resolved: Few::default(),
@@ -139,12 +135,19 @@ impl Incidents {
         let was_quiet = !is_new && state.firing.is_empty();
         state.stable_since = record.stored_at;
         state.reported = Reasons::default();
-        for episode in &incident.joined {
-            if episodes.assign(*episode, id) {
-                state.firing.insert(*episode);
+        let mut first_stored_at = None;
+        for id_of_joined in &incident.joined {
+            let joined = episodes.assign(*id_of_joined, id);
+            if joined.is_some_and(Episode::is_firing) {
+                state.firing.insert(*id_of_joined);
             } else {
-                state.resolved.insert((record.stored_at, *episode));
+                state.resolved.insert((record.stored_at, *id_of_joined));
             }
+            let stored_at = joined.map(|joined| joined.first_stored_at);
+            first_stored_at = first_stored_at.into_iter().chain(stored_at).min();
+        }
+        if is_new {
+            state.first_stored_at = first_stored_at.unwrap_or(record.stored_at);
         }
         state.forget_resolved(record.stored_at, episodes);
         match incident.phase {

@@ -187,15 +187,12 @@ impl Fold {
             }
             self.over.pop_front();
             // A plan may have been made after the incident was noted: it is noted again when that plan is over.
-            let still_at_work =
-                self.plans.of(incident).any(|plan| plan.plan.mode == Mode::Auto && !plan.is_over());
-            if still_at_work {
+            if !self.plans.forget(incident) {
                 continue;
             }
             if let Some(forgotten) = self.incidents.forget(incident) {
                 forgotten.episodes().for_each(|episode| self.episodes.forget(episode));
             }
-            self.plans.forget(incident);
         }
         self.gate.forget_before(self.stored_at);
     }

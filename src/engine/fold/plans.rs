@@ -236,8 +236,16 @@ impl Plans {
         }
     }
 
-    pub(super) fn forget(&mut self, incident: IncidentId) {
-        let Some(plans) = self.by_incident.remove(incident) else { return };
+    /// Forgets the plans of an incident, unless one of them is at work; whether they are forgotten.
+    pub(super) fn forget(&mut self, incident: IncidentId) -> bool {
+        let Some(plans) = self.by_incident.remove(incident) else { return true };
+        let is_at_work = |plan: PlanId| {
+            self.known.get(plan).is_some_and(|plan| plan.plan.mode == Mode::Auto && !plan.is_over())
+        };
+        if plans.iter().any(|(_, plan)| is_at_work(*plan)) {
+            self.by_incident.insert(incident, plans);
+            return false;
+        }
         for (_, plan) in plans.iter() {
             if let Some(state) = self.known.remove(*plan) {
                 if state.plan.mode == Mode::Auto {
@@ -248,5 +256,6 @@ impl Plans {
                 }
             }
         }
+        true
     }
 }

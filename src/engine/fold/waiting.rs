@@ -44,6 +44,16 @@ impl Waiting {
         &self.scope_labels
     }
 
+    /// How many scopes there are.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// Each scope with its episodes in [their order](Episode::order), the scope of the first episode first.
     pub fn groups(&self) -> impl Iterator<Item = (&Labels, impl Iterator<Item = EpisodeId>)> {
         self.groups.iter().map(|(first, group)| {

@@ -183,7 +183,7 @@ impl Planner {
                 Decided::Wait(until) => wait(until),
                 Decided::Plan(plan) => {
                     self.under_way.insert(*incident, plan.generation);
-                    made.plans.push((token, Arc::new(*plan)));
+                    made.plans.push((token, plan));
                 }
                 Decided::Report(report) => {
                     made.reports
@@ -202,7 +202,8 @@ impl Planner {
         let basis = self.fold.basis(self.configuration.generation);
         let mut plans = made.plans.into_iter().peekable();
         while plans.peek().is_some() {
-            let (mut entries, mut holds, mut text) = (Vec::new(), Vec::new(), 0);
+            let mut entries = Vec::with_capacity(plans.len().min(PLANS_PER_MESSAGE_MAX));
+            let (mut holds, mut text) = (Vec::new(), 0);
             while let Some((token, plan)) = plans.next_if(|(_, plan)| {
                 text += text_of(plan);
                 entries.is_empty()
