@@ -172,7 +172,7 @@ fn one_loop() -> [Batch; 4] {
         Entry::Violation(violation.into()),
         Entry::Analysis(analysis.into()),
         Entry::Plan(plan.into()),
-        Entry::Admission(Admission::Intent(intent)),
+        Entry::Admission(Admission::Intent(intent.into())),
     ]
     .map(|entry| Batch {
         id: MessageId::of(&[&1_u64]),

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use crate::engine::{Done, Published};
 use crate::model::{Batch, MessageId, Record, Timestamp, Topic};
 
@@ -133,7 +135,8 @@ pub struct MemoryLedger {
     precedence: Precedence,
     records: Vec<Arc<Record>>,
     last_on: BTreeMap<Topic, u64>,
-    ids: BTreeMap<MessageId, (u64, Timestamp)>,
+    /// Looked up, never iterated.
+    ids: FxHashMap<MessageId, (u64, Timestamp)>,
     consumers: BTreeMap<Arc<str>, Consumer>,
 }
 
@@ -165,7 +168,7 @@ impl MemoryLedger {
             return answered;
         }
         let sequence = self.records.len() as u64 + 1;
-        self.records.push(Arc::new(Record { sequence, stored_at: now, topic, batch: Batch::clone(batch) }));
+        self.records.push(Arc::new(Record { sequence, stored_at: now, topic, batch: Arc::clone(batch) }));
         self.last_on.insert(topic, sequence);
         self.ids.insert(batch.id, (sequence, now));
         Published::Stored { sequence, duplicate: false }

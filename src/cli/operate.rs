@@ -138,7 +138,7 @@ mod tests {
             trace: 0,
             entries: requests.into_iter().map(Entry::Admission).collect(),
         };
-        fold.apply(&Record { sequence: 1, stored_at: at, topic: Topic::Admission, batch });
+        fold.apply(&Record { sequence: 1, stored_at: at, topic: Topic::Admission, batch: batch.into() });
         fold.gate
     }
 

@@ -4,10 +4,12 @@
 //! simulation) carries out its steps and feeds the answers back in.
 
 pub mod analyze;
+mod by_id;
 mod condition;
 pub mod configuration;
 pub mod core;
 pub mod execute;
+mod few;
 pub mod fold;
 pub mod monitor;
 pub mod outbox;
@@ -17,7 +19,9 @@ pub mod size;
 #[cfg(test)]
 mod testing;
 
+pub use by_id::ById;
 pub use configuration::Configuration;
 pub use core::{
     Act, Acted, Ask, Core, Delivery, Done, Emit, Input, Intake, Lease, Published, Step, Ticket, Token, Work,
 };
+pub use few::Few;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Done, Emit, Published, Step, Ticket, Token, size};
-use crate::model::{Admission, Basis, Batch, Entry, MessageId, Role, Timestamp, Topic, id::Causal};
+use crate::model::{
+    Admission, Basis, Batch, Entry, MessageId, Role, Timestamp, Topic,
+    id::{Causal, Causes},
+};
 
 /// The first pause before a publish without an answer is sent again; the server's window drops the second copy.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -335,9 +338,9 @@ pub fn message_id(entries: &[Entry]) -> MessageId {
 struct Parts(Vec<u128>);
 
 impl Causal for Parts {
-    fn feed(&self, hasher: &mut blake3::Hasher) {
+    fn feed(&self, causes: &mut Causes) {
         for part in &self.0 {
-            hasher.update(&part.to_be_bytes());
+            causes.add_array(part.to_be_bytes());
         }
     }
 }

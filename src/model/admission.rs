@@ -89,7 +89,7 @@ pub struct Release {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// An attempt may be carried out.
-    Intent(Intent),
+    Intent(Arc<Intent>),
     /// A plan is over.
     Release(Release),
     /// Nothing is admitted from here on.

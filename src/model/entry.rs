@@ -195,7 +195,7 @@ pub struct Record {
     /// The subject it was published on.
     pub topic: Topic,
     /// What it carries.
-    pub batch: Batch,
+    pub batch: Arc<Batch>,
 }
 
 /// Who asks for something from outside: the last token of the subject, which the server's permissions guard.

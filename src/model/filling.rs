@@ -62,10 +62,10 @@ pub(super) enum Piece<'a> {
 impl Template {
     /// The text with the labels filled in, for this place. There is no value: plans are made for an incident.
     pub fn fill(&self, place: Place, labels: &Labels) -> Result<Arc<str>, Misfit> {
-        let pieces: Vec<Piece<'_>> = self.pieces(labels, f64::NAN).collect();
-        if let [Piece::Literal(text)] = pieces.as_slice() {
-            return Ok((*text).into());
+        if let Some(text) = self.literal() {
+            return Ok(Arc::clone(text));
         }
+        let pieces: Vec<Piece<'_>> = self.pieces(labels, f64::NAN).collect();
         let text = match place {
             Place::Body => body(&pieces),
             Place::Url => self.url(&pieces)?,

@@ -1,6 +1,7 @@
 //! Ids: functions of their causes, so that whoever derives one twice derives the same one.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use super::{Labels, Timestamp};
@@ -23,8 +24,14 @@ pub struct IdError {
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub struct $name(u128);
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                state.write_u64(low_half(self.0));
+            }
+        }
 
         impl $name {
             /// What the text form starts with.
@@ -62,8 +69,8 @@ macro_rules! ids {
         }
 
         impl Causal for $name {
-            fn feed(&self, hasher: &mut blake3::Hasher) {
-                hasher.update(&self.0.to_be_bytes());
+            fn feed(&self, causes: &mut Causes) {
+                causes.add_array(self.0.to_be_bytes());
             }
         }
     )*};
@@ -99,49 +106,112 @@ impl IncidentId {
 
 /// Something an id can be a function of.
 pub trait Causal {
-    /// Adds itself to the hash, in a form that no other value of the type shares.
-    fn feed(&self, hasher: &mut blake3::Hasher);
+    /// Adds itself to the causes, in a form that no other value of the type shares.
+    fn feed(&self, causes: &mut Causes);
+}
+
+/// Causes of most ids fit: three blocks of the hash function.
+const CAUSES_IN_HAND: usize = 192;
+
+/// The causes of an id, as bytes: kept together, because one call for all of them is the cheapest way to hash few.
+pub struct Causes {
+    in_hand: [u8; CAUSES_IN_HAND],
+    filled: usize,
+    /// What came before, where there was more than fits.
+    before: Option<Box<blake3::Hasher>>,
+}
+
+impl Causes {
+    fn new() -> Self {
+        Self { in_hand: [0; CAUSES_IN_HAND], filled: 0, before: None }
+    }
+
+    /// Adds a number: the length is known where it is written, which makes this one move.
+    #[inline]
+    pub fn add_array<const N: usize>(&mut self, bytes: [u8; N]) {
+        match self.in_hand.get_mut(self.filled..self.filled + N).and_then(<[u8]>::first_chunk_mut) {
+            Some(room) => {
+                *room = bytes;
+                self.filled += N;
+            }
+            None => self.add_behind(&bytes),
+        }
+    }
+
+    /// Adds a part of a cause.
+    #[inline]
+    pub fn add(&mut self, bytes: &[u8]) {
+        if let Some(room) = self.in_hand.get_mut(self.filled..self.filled + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.filled += bytes.len();
+        } else {
+            self.add_behind(bytes);
+        }
+    }
+
+    #[cold]
+    fn add_behind(&mut self, bytes: &[u8]) {
+        let before = self.before.get_or_insert_with(Box::default);
+        before.update(&self.in_hand[..self.filled]);
+        before.update(bytes);
+        self.filled = 0;
+    }
+
+    fn digest(self) -> u128 {
+        let in_hand = &self.in_hand[..self.filled];
+        let hash = match self.before {
+            Some(mut before) => before.update(in_hand).finalize(),
+            None => blake3::hash(in_hand),
+        };
+        let mut bytes = [0_u8; 16];
+        bytes.copy_from_slice(&hash.as_bytes()[..16]);
+        u128::from_be_bytes(bytes)
+    }
 }
 
 impl Causal for &str {
-    fn feed(&self, hasher: &mut blake3::Hasher) {
+    fn feed(&self, causes: &mut Causes) {
         // The length first: ("ab", "c") and ("a", "bc") are different causes.
-        hasher.update(&(self.len() as u64).to_be_bytes());
-        hasher.update(self.as_bytes());
+        causes.add_array((self.len() as u64).to_be_bytes());
+        causes.add(self.as_bytes());
     }
 }
 
 impl Causal for u64 {
-    fn feed(&self, hasher: &mut blake3::Hasher) {
-        hasher.update(&self.to_be_bytes());
+    fn feed(&self, causes: &mut Causes) {
+        causes.add_array(self.to_be_bytes());
     }
 }
 
 impl Causal for Timestamp {
-    fn feed(&self, hasher: &mut blake3::Hasher) {
-        hasher.update(&self.as_millis().to_be_bytes());
+    fn feed(&self, causes: &mut Causes) {
+        causes.add_array(self.as_millis().to_be_bytes());
     }
 }
 
 impl Causal for Labels {
-    fn feed(&self, hasher: &mut blake3::Hasher) {
-        (self.len() as u64).feed(hasher);
+    fn feed(&self, causes: &mut Causes) {
+        (self.len() as u64).feed(causes);
         for (name, value) in self.iter() {
-            name.feed(hasher);
-            value.feed(hasher);
+            name.feed(causes);
+            value.feed(causes);
         }
     }
 }
 
 fn digest(prefix: &'static str, causes: &[&dyn Causal]) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    prefix.feed(&mut hasher);
+    let mut fed = Causes::new();
+    prefix.feed(&mut fed);
     for cause in causes {
-        cause.feed(&mut hasher);
+        cause.feed(&mut fed);
     }
-    let mut bytes = [0_u8; 16];
-    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    u128::from_be_bytes(bytes)
+    fed.digest()
+}
+
+/// Half of an id is enough to find it by: it is a hash already.
+#[expect(clippy::cast_possible_truncation, reason = "the low half on purpose")]
+const fn low_half(bits: u128) -> u64 {
+    bits as u64
 }
 
 fn write_id(f: &mut fmt::Formatter<'_>, prefix: &str, bits: u128) -> fmt::Result {
@@ -181,6 +251,20 @@ mod tests {
         assert_eq!(id, EpisodeId::of(&[&"cell", &"rule", &7_u64]));
         assert_ne!(id, EpisodeId::of(&[&"cell", &"rule", &8_u64]));
         assert_ne!(EpisodeId::of(&[&"ab", &"c"]), EpisodeId::of(&[&"a", &"bc"]));
+    }
+
+    #[test]
+    fn causes_of_any_length_are_hashed_as_one_text() {
+        for length in [0, 1, 150, 181, 182, 183, 400, 5_000] {
+            let long = "x".repeat(length);
+            let mut hasher = blake3::Hasher::new();
+            for part in ["pl", long.as_str(), "end"] {
+                hasher.update(&(part.len() as u64).to_be_bytes()).update(part.as_bytes());
+            }
+            let hash = hasher.finalize();
+            let id = PlanId::of(&[&long.as_str(), &"end"]);
+            assert_eq!(id.as_u128().to_be_bytes(), hash.as_bytes()[..16], "{length}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Label sets, which name series, violations and scopes, and the sample that carries one.
 
-use std::fmt::{self, Write};
+use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use super::Timestamp;
@@ -46,9 +47,12 @@ pub enum LabelsError {
 
 type Pair = (Arc<str>, Arc<str>);
 
+/// Labels that a rule puts on its violations: severity, team and the alert's name. Room is made for so many.
+const OVERLAID_USUALLY: usize = 3;
+
 /// A set of labels, sorted by name, without duplicates and without empty values (in Prometheus' data model a label
 /// with an empty value is a label that is not there). Cloning it copies a pointer.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<[Pair]>);
 
 impl Labels {
@@ -129,6 +133,26 @@ impl Labels {
         checked(pairs)
     }
 
+    /// The same set without the metric name, with labels put in or replaced, one after the other; an empty value removes
+    /// one.
+    pub fn overlaid(
+        &self,
+        labels: impl IntoIterator<Item = (Arc<str>, Arc<str>)>,
+    ) -> Result<Self, LabelsError> {
+        let mut pairs: Vec<Pair> = Vec::with_capacity(self.0.len() + OVERLAID_USUALLY);
+        pairs.extend(self.0.iter().filter(|(name, _)| name.as_ref() != METRIC_NAME).cloned());
+        for (name, value) in labels {
+            check_pair(&name, &value)?;
+            match pairs.binary_search_by(|(known, _)| known.as_ref().cmp(&name)) {
+                Ok(place) if value.is_empty() => drop(pairs.remove(place)),
+                Ok(place) => pairs[place].1 = value,
+                Err(_) if value.is_empty() => {}
+                Err(place) => pairs.insert(place, (name, value)),
+            }
+        }
+        checked(pairs)
+    }
+
     /// Where the set lives in memory: equal for clones of one set, and unique only while one of them lives. For
     /// caches that would otherwise hash the text of every label for every sample.
     pub fn address(&self) -> usize {
@@ -139,6 +163,28 @@ impl Labels {
     pub fn contains_all(&self, other: &Self) -> bool {
         other.iter().all(|(name, value)| self.get(name) == Some(value))
     }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let pairs = self.0.iter().zip(other.0.iter());
+        let differs = pairs.map(|(one, other)| {
+            compare_texts(&one.0, &other.0).then_with(|| compare_texts(&one.1, &other.1))
+        });
+        let first = differs.into_iter().find(|ordering| ordering.is_ne());
+        first.unwrap_or_else(|| self.len().cmp(&other.len()))
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Names, and the values that a rule gives, mostly are one text in one place.
+pub(super) fn compare_texts(one: &Arc<str>, other: &Arc<str>) -> Ordering {
+    if Arc::ptr_eq(one, other) { Ordering::Equal } else { one.cmp(other) }
 }
 
 impl Default for Labels {
@@ -216,15 +262,20 @@ fn is_identifier(name: &str, also: impl Fn(u8) -> bool) -> bool {
 /// A PromQL string. Control characters are escaped too, so that no label can drive a terminal.
 fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str("\"")?;
-    for character in text.chars() {
-        match character {
-            '"' => f.write_str("\\\"")?,
-            '\\' => f.write_str("\\\\")?,
-            '\n' => f.write_str("\\n")?,
-            control if control.is_control() => write!(f, "\\u{:04x}", u32::from(control))?,
-            plain => f.write_char(plain)?,
+    let is_special = |character: char| matches!(character, '"' | '\\') || character.is_control();
+    let mut rest = text;
+    while let Some((plain, special)) = rest.find(is_special).and_then(|at| rest.split_at_checked(at)) {
+        f.write_str(plain)?;
+        let mut characters = special.chars();
+        match characters.next() {
+            Some('\n') => f.write_str("\\n")?,
+            Some(control) if control.is_control() => write!(f, "\\u{:04x}", u32::from(control))?,
+            Some(quote) => write!(f, "\\{quote}")?,
+            None => {}
         }
+        rest = characters.as_str();
     }
+    f.write_str(rest)?;
     f.write_str("\"")
 }
 
@@ -298,6 +349,31 @@ mod tests {
         let odd = labels(&[(METRIC_NAME, "my.metric"), ("k8s.pod", "a\n\u{1b}\\é")]);
         assert_eq!(odd.to_string(), r#"{"my.metric","k8s.pod"="a\n\u001b\\é"}"#);
         assert_eq!(labels(&[(METRIC_NAME, "my.metric")]).to_string(), r#"{"my.metric"}"#);
+    }
+
+    #[test]
+    fn overlaying_is_putting_in_one_after_the_other() {
+        let base = labels(&[(METRIC_NAME, "up"), ("a", "1"), ("c", "3")]);
+        let cases: [&[(&str, &str)]; 5] =
+            [&[], &[("b", "2"), ("a", "0")], &[("c", ""), ("d", "")], &[("x", "1"), ("x", "")], &[("", "1")]];
+        for case in cases {
+            let one_by_one = case
+                .iter()
+                .try_fold(base.without_metric_name(), |labels, (name, value)| labels.with(name, value));
+            let pairs = case.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value)));
+            assert_eq!(base.overlaid(pairs), one_by_one, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_pairs_whoever_holds_the_texts() {
+        let shared: Arc<str> = "shared".into();
+        let all = [&[][..], &["a"], &["a", "b"], &["b"], &["shared"], &["shared", "t"]];
+        let sets = all.map(|names| {
+            let text = |name: &str| if name == "shared" { Arc::clone(&shared) } else { Arc::from(name) };
+            Labels::new(names.iter().map(|name| (text(name), "1"))).unwrap()
+        });
+        assert!(sets.is_sorted() && sets.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub use labels::{
 pub use outcome::{Outcome, OutcomeResult};
 pub use plan::Plan;
 pub use playbook::{Answer, FillError, Filled, Playbook, PlaybookError, StepTemplate, Verification};
-pub use report::{Reason, Report};
+pub use report::{Reason, Reasons, Report};
 pub use rule::{Rule, RuleGroup, RuleName};
 pub use template::{Template, TemplateError};
 pub use time::Timestamp;

@@ -1,5 +1,6 @@
 //! Reports: why something was not done. A first-class output of every decision, not an error.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::violation::UnknownWord;
@@ -93,6 +94,45 @@ impl std::str::FromStr for Reason {
     }
 }
 
+/// Some of the reasons.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reasons(u16);
+
+impl Reasons {
+    /// Whether it is one of them.
+    pub const fn contains(self, reason: Reason) -> bool {
+        self.0 & Self::bit(reason) != 0
+    }
+
+    /// Adds one.
+    pub const fn insert(&mut self, reason: Reason) {
+        self.0 |= Self::bit(reason);
+    }
+
+    /// In the order of [`Reason::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Reason> {
+        Reason::ALL.into_iter().filter(move |reason| self.contains(*reason))
+    }
+
+    const fn bit(reason: Reason) -> u16 {
+        1 << reason as u16
+    }
+}
+
+impl FromIterator<Reason> for Reasons {
+    fn from_iter<I: IntoIterator<Item = Reason>>(reasons: I) -> Self {
+        let mut some = Self::default();
+        reasons.into_iter().for_each(|reason| some.insert(reason));
+        some
+    }
+}
+
+impl fmt::Debug for Reasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
 /// Why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -108,4 +148,18 @@ pub struct Report {
     pub plan: Option<PlanId>,
     /// When it was decided.
     pub at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_place_of_its_own_among_reasons() {
+        for reason in Reason::ALL {
+            let mut reasons = Reasons::default();
+            reasons.insert(reason);
+            assert_eq!(reasons.iter().collect::<Vec<_>>(), [reason]);
+        }
+    }
 }

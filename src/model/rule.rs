@@ -1,18 +1,32 @@
 //! Rules: what holds when something is wrong, in Prometheus' rule-file terms.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Template;
+use super::labels::compare_texts;
 
 /// A rule's name: its group and the alert it raises.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleName {
     /// The group it stands in.
     pub group: Arc<str>,
     /// The alert it raises.
     pub alert: Arc<str>,
+}
+
+impl Ord for RuleName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare_texts(&self.group, &other.group).then_with(|| compare_texts(&self.alert, &other.alert))
+    }
+}
+
+impl PartialOrd for RuleName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl fmt::Display for RuleName {

@@ -101,7 +101,7 @@ impl Template {
     /// The text for people, with labels and value filled in as they are; a label that is not there is empty. What is used
     /// as anything else is filled in for its place, by [`Template::fill`].
     pub fn render(&self, labels: &Labels, value: f64) -> Arc<str> {
-        if let [Part::Text(text)] = self.parts.as_slice() {
+        if let Some(text) = self.literal() {
             return Arc::clone(text);
         }
         let mut text = String::new();
@@ -112,6 +112,11 @@ impl Template {
             }
         }
         text.into()
+    }
+
+    /// The text, where there is nothing to fill in.
+    pub(super) fn literal(&self) -> Option<&Arc<str>> {
+        if let [Part::Text(text)] = self.parts.as_slice() { Some(text) } else { None }
     }
 
     /// What stands in the template, and what labels and value make of its places.

@@ -117,7 +117,6 @@ struct IncidentShape {
     firing: Vec<EpisodeId>,
     resolved: Vec<(Timestamp, EpisodeId)>,
     forgotten: u64,
-    plans: Vec<PlanId>,
     reported: Vec<Reason>,
 }
 
@@ -136,7 +135,7 @@ struct PlanShape {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Attempt")]
 struct AttemptShape {
-    intent: Intent,
+    intent: Arc<Intent>,
     sequence: u64,
     stored_at: Timestamp,
     outcome: Option<Arc<Outcome>>,

@@ -1,6 +1,7 @@
 //! Ledger messages: a batch of entries, one decision.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub fn message(subjects: &Subjects, cell: &str, topic: Topic, batch: &Batch) -> 
 }
 
 /// The batch in a message of the ledger.
-pub fn open(message: &Message) -> Result<Batch, DecodeError> {
+pub fn open(message: &Message) -> Result<Arc<Batch>, DecodeError> {
     let envelope =
         Envelope::read(&message.headers)?.ok_or_else(|| DecodeError::malformed("no CloudEvents headers"))?;
     if envelope.kind != Kind::Ledger {
@@ -41,7 +42,7 @@ pub fn open(message: &Message) -> Result<Batch, DecodeError> {
         let cause = format_args!("the header says `{}`, the body `{}`", envelope.id, batch.id);
         return Err(DecodeError::malformed(cause).in_field("id"));
     }
-    Ok(batch)
+    Ok(Arc::new(batch))
 }
 
 /// The body alone, as MessagePack.
@@ -88,7 +89,7 @@ pub fn kept(bytes: &[u8]) -> Result<Record, DecodeError> {
     let topic = super::subject::topic(&topic).ok_or_else(|| {
         DecodeError::unknown(format_args!("`{topic}` is no topic of the ledger")).in_field("topic")
     })?;
-    Ok(Record { sequence, stored_at, topic, batch: batch.into_owned() })
+    Ok(Record { sequence, stored_at, topic, batch: Arc::new(batch.into_owned()) })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,7 +126,6 @@ pub fn entry_to_json(entry: &Entry) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(message.headers.get("ce-source"), Some("/homeostat/eu/monitor/host-1"));
         let trace = message.headers.get("traceparent").unwrap();
         assert!(trace.starts_with("00-00ab0000000000000000000000000001-"), "{trace}");
-        assert_eq!(open(&message), Ok(batch));
+        assert_eq!(open(&message), Ok(batch.into()));
     }
 
     #[test]
@@ -374,7 +374,12 @@ mod tests {
     fn a_record_is_shown_with_its_place_and_readable_times() {
         let batch = batch(vec![applied()]);
         let stored_at = Timestamp::from_millis(1_700_000_000_005);
-        let record = Record { sequence: 42, stored_at, topic: Topic::Verdicts(VerdictKind::Verified), batch };
+        let record = Record {
+            sequence: 42,
+            stored_at,
+            topic: Topic::Verdicts(VerdictKind::Verified),
+            batch: batch.into(),
+        };
         let json = to_json(&record);
         assert_eq!(json["sequence"], 42);
         assert_eq!(json["stored_at"], "2023-11-14T22:13:20.005Z");

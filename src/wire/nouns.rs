@@ -217,7 +217,7 @@ struct VerificationShape {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Admission", rename_all = "snake_case")]
 enum AdmissionShape {
-    Intent(Intent),
+    Intent(Arc<Intent>),
     Release(Release),
     Halt { request: u64, by: Arc<str>, reason: Arc<str> },
     Resume { request: u64, by: Arc<str> },

@@ -21,7 +21,7 @@ pub(crate) async fn what_is_published_is_read_back_whole(mut bus: Bus) {
     assert_eq!(bus.publish(ELSEWHERE, &several, None).await, stored(1));
     assert_eq!(bus.put(ELSEWHERE, "one").await, 2);
     let first = bus.get(1).await.unwrap();
-    assert_eq!((first.sequence, first.topic, &first.batch), (1, ELSEWHERE, several.as_ref()));
+    assert_eq!((first.sequence, first.topic, first.batch.as_ref()), (1, ELSEWHERE, several.as_ref()));
     let last = bus.last_on(ELSEWHERE).await.unwrap();
     assert_eq!((last.sequence, name(&last)), (2, "one".to_owned()));
     assert!(first.stored_at <= last.stored_at);

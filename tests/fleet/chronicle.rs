@@ -121,7 +121,7 @@ impl Story {
                 self.decided(record);
             }
             Entry::Admission(Admission::Intent(intent)) => {
-                let known = self.intents.insert(intent.attempt, (record.sequence, intent.clone()));
+                let known = self.intents.insert(intent.attempt, (record.sequence, Intent::clone(intent)));
                 assert!(known.is_none(), "two intents for one attempt: {known:?} and {intent:?}");
                 self.decided(record);
             }

@@ -100,7 +100,7 @@ fn each_effect_was_admitted_before(told: &Told) -> Result<(), String> {
 
 fn intents(told: &Told) -> impl Iterator<Item = (&Record, &Intent)> {
     entries(told).filter_map(|(record, entry)| match entry {
-        Entry::Admission(Admission::Intent(intent)) => Some((record, intent)),
+        Entry::Admission(Admission::Intent(intent)) => Some((record, intent.as_ref())),
         _ => None,
     })
 }

@@ -202,7 +202,7 @@ fn action(spec: ActionSpec, idempotency: Idempotency) -> Action {
 }
 
 fn intent() -> Entry {
-    Entry::Admission(Admission::Intent(Intent {
+    Entry::Admission(Admission::Intent(Arc::new(Intent {
         attempt: attempt_id(),
         action: action_id(),
         number: 1,
@@ -215,7 +215,7 @@ fn intent() -> Entry {
         nonce: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef,
         lease: 9,
         timeout: Duration::from_secs(5),
-    }))
+    })))
 }
 
 fn outcome() -> Entry {

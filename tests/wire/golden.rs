@@ -89,7 +89,8 @@ impl<'de> Visitor<'de> for SeenVisitor {
 fn every_entry_of_the_ledger_is_written_and_read_as_ever() {
     for (name, entry) in fixtures::entries() {
         let batch = fixtures::batch(vec![entry]);
-        let record = Record { sequence: 42, stored_at: batch.at, topic: Topic::Plans, batch: batch.clone() };
+        let record =
+            Record { sequence: 42, stored_at: batch.at, topic: Topic::Plans, batch: batch.clone().into() };
         check(&format!("ledger_{name}"), &ledger::encode(&batch).unwrap(), &ledger::to_json(&record));
         let bytes = stored(&format!("ledger_{name}"), "msgpack");
         assert_eq!(ledger::decode(ContentType::MessagePack, &bytes).unwrap(), batch, "{name}");
@@ -154,7 +155,7 @@ fn headers_are_written_as_ever() {
     let mut lines = vec![message.subject.clone()];
     lines.extend(message.headers.iter().map(|(name, value)| format!("{name}: {value}")));
     compare(&path("ledger_headers", "txt"), (lines.join("\n") + "\n").as_bytes());
-    assert_eq!(ledger::open(&message).unwrap(), batch);
+    assert_eq!(*ledger::open(&message).unwrap(), batch);
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_damaged_checkpoint_is_read_or_refused() {
 #[test]
 fn rows_of_the_store_read_back_and_damaged_ones_are_refused() {
     let batch = fixtures::batch(vec![fixtures::entries().swap_remove(0).1]);
-    let record = Record { sequence: 42, stored_at: AT, topic: Topic::Plans, batch };
+    let record = Record { sequence: 42, stored_at: AT, topic: Topic::Plans, batch: batch.into() };
     let bytes = ledger::keep(&record).unwrap();
     assert_eq!(ledger::kept(&bytes).unwrap(), record);
     survives(&bytes, |bytes| ledger::kept(bytes).map(drop));

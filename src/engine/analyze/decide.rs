@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 
-use super::causes;
-use super::patterns::{self, Background};
+use super::{causes, patterns};
 use crate::engine::fold::{Episode, Fold, IncidentState};
 use crate::engine::{Configuration, size};
 use crate::model::{
@@ -30,43 +29,38 @@ pub struct Decided {
 pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) -> Decided {
     let mut decided = Decided { entries: Vec::new(), complete: true };
     let mut bytes = 0;
-    // Looked up, never iterated. Of a storm a part is decided at a time, so most groups are only counted here.
-    let mut places: FxHashMap<Scope<'_>, usize> = FxHashMap::default();
-    let mut groups: Vec<(Scope<'_>, Vec<&Episode>)> = Vec::new();
-    for episode in fold.episodes.unassigned() {
-        let scope = scope_of(&episode.violation.labels, &configuration.scope_labels);
-        let place = *places.entry(scope).or_insert_with(|| {
-            groups.push((scope, Vec::new()));
-            groups.len() - 1
-        });
-        groups[place].1.push(episode);
-    }
-    // By the first episode: the label set's order would let a storm starve the same scope every time.
-    groups.sort_by_key(|(_, episodes)| episodes.first().map(|first| first.order()));
-
-    let mut background = None;
-    for ((label, _), mut joining) in groups {
+    let grouped;
+    let waiting = if let Some(waiting) = fold.episodes.waiting(&configuration.scope_labels) {
+        waiting
+    } else {
+        grouped = fold.episodes.grouped_by(&configuration.scope_labels);
+        &grouped
+    };
+    decided.entries.reserve_exact(entries_max.min(2 * waiting.len()));
+    let mut joining: Vec<&Episode> = Vec::new();
+    let mut names = causes::SymptomNames::default();
+    for (scope, episodes) in waiting.groups() {
         if decided.entries.len() + 2 > entries_max {
             decided.complete = false;
             return decided;
         }
+        joining.clear();
+        // One more than fit says that this is not all.
+        let some = episodes.take(JOINED_PER_REVISION_MAX + 1);
+        joining.extend(some.filter_map(|id| fold.episodes.get(id)));
         if joining.len() > JOINED_PER_REVISION_MAX {
             joining.truncate(JOINED_PER_REVISION_MAX);
             decided.complete = false;
         }
-        let scope = joining
-            .first()
-            .map_or_else(Labels::empty, |first| first.violation.labels.filter(|name| name == label));
-        let known = fold.incidents.open_in(&scope);
+        let known = fold.incidents.open_in(scope);
         let incident = Arc::new(next_revision(known, scope, &joining));
         let episodes = episodes_of(fold, known, &joining);
-        let background = background.get_or_insert_with(|| Background::of(fold));
         let analysis = Analysis {
             id: AnalysisId::of(&[&incident.id, &u64::from(incident.rev)]),
             incident: incident.id,
             incident_rev: incident.rev,
-            patterns: patterns::find(&episodes, background),
-            causes: causes::rank(&episodes, &configuration.causes),
+            patterns: patterns::find(&episodes, &fold.episodes),
+            causes: causes::rank(&episodes, &configuration.causes, &mut names),
         };
         let news = [Entry::Incident(incident), Entry::Analysis(Arc::new(analysis))];
         bytes += news.iter().map(size::estimate).sum::<usize>();
@@ -80,16 +74,7 @@ pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) ->
     decided
 }
 
-/// The name of a scope's label, and its value where there is one.
-type Scope<'a> = (&'a str, Option<&'a str>);
-
-/// The first scope label that the violation has; without one, its alert is its scope.
-fn scope_of<'a>(labels: &'a Labels, scope_labels: &'a [Arc<str>]) -> Scope<'a> {
-    let found = scope_labels.iter().find_map(|name| Some((name.as_ref(), Some(labels.get(name)?))));
-    found.unwrap_or_else(|| ("alertname", labels.get("alertname")))
-}
-
-fn next_revision(known: Option<&IncidentState>, scope: Labels, joining: &[&Episode]) -> Incident {
+fn next_revision(known: Option<&IncidentState>, scope: &Labels, joining: &[&Episode]) -> Incident {
     let joined: Vec<EpisodeId> = joining.iter().map(|episode| episode.violation.episode).collect();
     let still_firing = joining.iter().any(|episode| episode.is_firing())
         || known.is_some_and(|known| !known.firing.is_empty());
@@ -111,10 +96,10 @@ fn next_revision(known: Option<&IncidentState>, scope: Labels, joining: &[&Episo
             // A group is never empty: its scope came from an episode.
             id: joined
                 .first()
-                .map_or_else(|| IncidentId::of(&[&scope]), |first| IncidentId::of_episode(*first)),
+                .map_or_else(|| IncidentId::of(&[scope]), |first| IncidentId::of_episode(*first)),
             rev: 1,
             phase,
-            scope,
+            scope: scope.clone(),
             severity: worst,
             violations: added,
             opened_at: joining.iter().map(|episode| episode.violation.at).min().unwrap_or_default(),
@@ -139,12 +124,15 @@ fn episodes_of<'a>(
 
 /// Incidents of which nothing fires any more, unless something joined them in this very decision.
 fn close_quiet(fold: &Fold, entries_max: usize, decided: &mut Decided) {
-    let joined: Vec<IncidentId> = decided
-        .entries
-        .iter()
-        .filter_map(|entry| if let Entry::Incident(incident) = entry { Some(incident.id) } else { None })
-        .collect();
-    for state in fold.incidents.quiet().filter(|state| !joined.contains(&state.incident.id)) {
+    // Looked up, never iterated.
+    let mut joined: Option<FxHashSet<IncidentId>> = None;
+    for state in fold.incidents.quiet() {
+        let joined = joined.get_or_insert_with(|| {
+            decided.entries.iter().filter_map(Entry::as_incident).map(|incident| incident.id).collect()
+        });
+        if joined.contains(&state.incident.id) {
+            continue;
+        }
         // Together with what came before it, it fits: it carries no episodes and no analysis.
         if decided.entries.len() >= entries_max {
             decided.complete = false;

@@ -54,8 +54,10 @@ pub struct Analyzer {
 impl Analyzer {
     /// A core that knows nothing yet.
     pub fn new(instance: Arc<str>, configuration: Arc<Configuration>) -> Self {
+        let mut fold = Fold::default();
+        fold.episodes.group_by(&configuration.scope_labels);
         Self {
-            fold: Fold::default(),
+            fold,
             configuration,
             outbox: Outbox::new(Role::Analyzer, instance),
             condition: Condition::new(Topic::Analyses(Shard::default())),
@@ -231,14 +233,20 @@ impl Core for Analyzer {
     fn handle(&mut self, now: Timestamp, input: Input) -> Step {
         let mut step = Step::default();
         match input {
-            Input::Known(fold) => self.fold.take_over(&fold),
+            Input::Known(fold) => {
+                self.fold.take_over(&fold);
+                self.fold.episodes.group_by(&self.configuration.scope_labels);
+            }
             Input::Ledger(records) => records.iter().for_each(|record| self.fold.apply(record)),
             Input::Work(deliveries) => self.take(&mut step, deliveries),
             Input::Published { ticket, result } => self.published(now, &mut step, ticket, result),
             Input::ReadBack { ticket, found } => {
                 self.condition.read_back(now, ticket, found);
             }
-            Input::Configuration(configuration) => self.configuration = configuration,
+            Input::Configuration(configuration) => {
+                self.fold.episodes.group_by(&configuration.scope_labels);
+                self.configuration = configuration;
+            }
             Input::Frame(_) | Input::Table(_) | Input::Acted(_) | Input::Leases(_) => {}
         }
         self.advance(now, &mut step);

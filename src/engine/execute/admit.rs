@@ -75,7 +75,7 @@ pub(super) struct Admitting {
 /// An intent of this process.
 #[derive(Debug)]
 struct Mine {
-    intent: Intent,
+    intent: Arc<Intent>,
     action: Action,
     /// Its effect was started: never twice, whatever is read.
     started: bool,
@@ -214,7 +214,7 @@ impl Admitting {
                 continue;
             }
             let intent = self.intent(attempt, wanted, executor);
-            if !draft.add(Admission::Intent(intent.clone())) {
+            if !draft.add(Admission::Intent(Arc::clone(&intent))) {
                 break;
             }
             draft.attempts.push(attempt);
@@ -327,13 +327,13 @@ impl Admitting {
         step.ask.push(Ask::Act(Box::new(Act { attempt, action, fence, not_after, outcome })));
     }
 
-    fn intent(&mut self, attempt: AttemptId, wanted: Wanted, executor: &Arc<str>) -> Intent {
+    fn intent(&mut self, attempt: AttemptId, wanted: Wanted, executor: &Arc<str>) -> Arc<Intent> {
         if let Some(mine) = self.mine.get(&attempt) {
-            return mine.intent.clone();
+            return Arc::clone(&mine.intent);
         }
         self.drawn += 1;
         let seed = self.seed.to_string();
-        let intent = Intent {
+        let intent = Arc::new(Intent {
             attempt,
             action: wanted.action.id,
             number: wanted.number,
@@ -346,8 +346,9 @@ impl Admitting {
             nonce: MessageId::of(&[&seed.as_str(), &self.drawn]).as_u128(),
             lease: wanted.lease.revision,
             timeout: wanted.action.timeout,
-        };
-        self.mine.insert(attempt, Mine { intent: intent.clone(), action: wanted.action, started: false });
+        });
+        self.mine
+            .insert(attempt, Mine { intent: Arc::clone(&intent), action: wanted.action, started: false });
         intent
     }
 
@@ -382,7 +383,7 @@ fn in_own_time(refusal: Refusal, view: View<'_>) -> Refusal {
     Refusal { until, ..refusal }
 }
 
-fn intents_of(record: &Record) -> Vec<&Intent> {
+fn intents_of(record: &Record) -> Vec<&Arc<Intent>> {
     let intents = record.batch.entries.iter().filter_map(|entry| match entry {
         Entry::Admission(Admission::Intent(intent)) => Some(intent),
         Entry::Admission(

@@ -9,16 +9,19 @@ mod admit;
 mod ledger_time;
 mod saga;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustc_hash::FxHashSet;
 
 use super::outbox::{Decision, Outbox};
 use super::{Acted, Configuration, Core, Delivery, Done, Input, Intake, Lease, Step, Token, Work};
 use crate::engine::fold::{Attempt, Fold, PlanState};
 use crate::model::{
-    Admission, Entry, IncidentId, OperatorRequest, Outcome, OutcomeResult, PlanEnd, PlanId, Reason, Release,
-    Report, ReportId, Role, Timestamp, Topic, Verdict, VerdictKind,
+    Admission, Entry, IncidentId, OperatorRequest, Outcome, OutcomeResult, PlanEnd, PlanId, Reason, Record,
+    Release, Report, ReportId, Role, Timestamp, Topic, Verdict, VerdictKind,
 };
 use admit::{Admitting, View};
 use ledger_time::LedgerTime;
@@ -38,6 +41,12 @@ const FIRST_SHARD: u16 = 0;
 /// It does so once in this time, whatever its clock says of the age.
 const SAY_AGAIN_EVERY: Duration = Duration::from_hours(24);
 
+/// Room for what most shadow plans would do: made once.
+const SHADOW_TEXT_BYTES: usize = 128;
+
+/// Less that was said than this is not searched for what nobody will hear.
+const KEPT_WITHOUT_SEARCH: usize = 1_024;
+
 /// The deciding core of the executor role.
 #[derive(Debug)]
 pub struct Executor {
@@ -49,8 +58,12 @@ pub struct Executor {
     ledger_time: LedgerTime,
     /// When something that stands was last said again.
     said_again_at: Option<Timestamp>,
-    /// What was published and the fold does not show yet: not to be said again meanwhile.
-    said: BTreeSet<Said>,
+    /// What was published and the fold does not show yet: not to be said again meanwhile. Looked up, never iterated.
+    said: FxHashSet<Said>,
+    /// How much of it was left by the last search for what was forgotten: the next one is due when there is twice as much.
+    said_left: usize,
+    /// Shadow plans that nobody is known to have spoken of, with their places in the ledger.
+    untold: Vec<(u64, PlanId)>,
 }
 
 /// A lease, and since when it is held without a break.
@@ -61,7 +74,7 @@ struct Owned {
 }
 
 /// Something that is said once about a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Said {
     Report(PlanId, Reason),
     Verdict(PlanId),
@@ -80,7 +93,9 @@ impl Executor {
             admitting: Admitting::new(seed),
             ledger_time: LedgerTime::default(),
             said_again_at: None,
-            said: BTreeSet::new(),
+            said: FxHashSet::default(),
+            said_left: 0,
+            untold: Vec::new(),
         }
     }
 
@@ -93,12 +108,10 @@ impl Executor {
         let ledger_now = self.ledger_time.at_least(now);
         let mut first = self.say_again(now);
         let mut wanted = Vec::new();
-        let mut said = Vec::new();
+        let mut said = self.shown_only(now);
         for plan in self.fold.plans.live() {
-            let Some(owned) = self.leases.get(&shard_of(plan.plan.incident)) else { continue };
-            if now >= owned.lease.until {
-                continue;
-            }
+            let Some(owned) = self.owned(plan, now) else { continue };
+            let place = (plan.sequence, plan.plan.id);
             let owned_for = now.saturating_since(owned.since);
             let viewer = Viewer { executor: self.outbox.instance(), owned_for };
             // A plan's times are the ledger's.
@@ -110,19 +123,25 @@ impl Executor {
                 Next::Attempt { action, number, undo } => {
                     wanted.push(admit::wanted(plan, action, number, undo, owned.lease));
                 }
-                Next::TellShadow if self.said.contains(&Said::Report(plan.plan.id, Reason::Shadow)) => {}
-                Next::TellShadow => said.push(tell_shadow(plan, now)),
-                Next::InDoubt(attempt) => said.extend(in_doubt(plan, attempt, ledger_now)),
-                Next::Unverified { effect_ended } => said.push(unverified(plan, effect_ended, ledger_now)),
+                Next::InDoubt(attempt) => {
+                    said.extend(in_doubt(plan, attempt, ledger_now).map(|saying| (place, saying)));
+                }
+                Next::Unverified { effect_ended } => {
+                    said.push((place, unverified(plan, effect_ended, ledger_now)));
+                }
                 Next::Release(end, reason) => {
-                    let reason = reason.filter(|reason| !plan.reported.contains(reason));
-                    said.extend(reason.map(|reason| tell_end(plan, end, reason, now)));
+                    let reason = reason.filter(|reason| !plan.reported.contains(*reason));
+                    said.extend(reason.map(|reason| (place, tell_end(plan, end, reason, now))));
                     let (plan, incident) = (plan.plan.id, plan.plan.incident);
                     first.push(Admission::Release(Release { plan, incident, end }));
                 }
             }
         }
-        self.say(now, step, said);
+        // In the order of the ledger, and of what there is to say of each plan.
+        if !said.is_sorted_by_key(|(place, _)| *place) {
+            said.sort_by_key(|(place, _)| *place);
+        }
+        self.say(now, step, said.into_iter().map(|(_, saying)| saying));
         let leases = self.leases_until();
         let (admitting, outbox, view) = self.at_the_gate(now, &leases);
         let refused = admitting.advance(view, step, outbox, first, wanted);
@@ -132,12 +151,38 @@ impl Executor {
                 step.wake_no_later_than(until);
             }
             if let Some(plan) = self.fold.plans.get(plan)
-                && !plan.reported.contains(&refusal.reason)
+                && !plan.reported.contains(refusal.reason)
             {
                 said.push(report(plan, refusal.reason, refusal.text, now));
             }
         }
         self.say(now, step, said);
+    }
+
+    /// The lease that we hold on a plan's shard.
+    fn owned(&self, plan: &PlanState, now: Timestamp) -> Option<&Owned> {
+        self.leases.get(&shard_of(plan.plan.incident)).filter(|owned| now < owned.lease.until)
+    }
+
+    /// What is to be said of shadow plans: once of each, by the owner of its shard.
+    fn shown_only(&mut self, now: Timestamp) -> Vec<((u64, PlanId), Saying)> {
+        let mut said = Vec::new();
+        let mut untold = std::mem::take(&mut self.untold);
+        untold.sort_unstable();
+        untold.retain(|place| {
+            let Some(plan) = self.fold.plans.get(place.1).filter(|plan| plan.is_untold()) else {
+                return false;
+            };
+            if self.owned(plan, now).is_none() {
+                return true;
+            }
+            if !self.said.contains(&Said::Report(place.1, Reason::Shadow)) {
+                said.push((*place, tell_shadow(plan, now)));
+            }
+            false
+        });
+        self.untold = untold;
+        said
     }
 
     /// What stands and would grow too old for the ledger; whoever owns the first shard says it.
@@ -185,9 +230,45 @@ impl Executor {
         self.outbox.publish(step, decision);
     }
 
-    fn forget_what_was_heard(&mut self) {
-        let fold = &self.fold;
-        self.said.retain(|said| !is_heard(fold, *said));
+    /// Takes in a record: what there is to say, and what was heard.
+    fn apply(&mut self, record: &Record) {
+        if record.sequence <= self.fold.applied() {
+            return;
+        }
+        self.fold.apply(record);
+        for entry in &record.batch.entries {
+            let heard = match entry {
+                Entry::Plan(plan) => {
+                    let known = self.fold.plans.get(plan.id);
+                    if known.is_some_and(|known| known.sequence == record.sequence && known.is_untold()) {
+                        self.untold.push((record.sequence, plan.id));
+                    }
+                    continue;
+                }
+                Entry::Report(report) => report.plan.map(|plan| Said::Report(plan, report.reason)),
+                Entry::Verdict(verdict) => Some(Said::Verdict(verdict.plan)),
+                Entry::Outcome(outcome) => Some(Said::Outcome(outcome.attempt)),
+                Entry::Violation(_)
+                | Entry::Incident(_)
+                | Entry::Analysis(_)
+                | Entry::Admission(_)
+                | Entry::Change(_)
+                | Entry::Applied { .. } => continue,
+            };
+            if let Some(heard) = heard.filter(|heard| is_heard(&self.fold, *heard)) {
+                self.said.remove(&heard);
+            }
+        }
+        self.forget_what_is_forgotten();
+    }
+
+    /// What was said of a plan that the fold has forgotten is not heard any more.
+    fn forget_what_is_forgotten(&mut self) {
+        if self.said.len() > KEPT_WITHOUT_SEARCH.max(self.said_left * 2) {
+            let fold = &self.fold;
+            self.said.retain(|said| !is_heard(fold, *said));
+            self.said_left = self.said.len();
+        }
     }
 
     fn take(&mut self, now: Timestamp, step: &mut Step, deliveries: Vec<Delivery>) {
@@ -249,13 +330,14 @@ impl Core for Executor {
             Input::Known(fold) => {
                 self.ledger_time.heard(now, fold.stored_at());
                 self.fold.take_over(&fold);
+                let untold = self.fold.plans.iter().filter(|plan| plan.is_untold());
+                self.untold = untold.map(|plan| (plan.sequence, plan.plan.id)).collect();
             }
             Input::Ledger(records) => {
                 for record in &records {
                     self.ledger_time.heard(now, record.stored_at);
-                    self.fold.apply(record);
+                    self.apply(record);
                 }
-                self.forget_what_was_heard();
             }
             Input::Work(deliveries) => self.take(now, &mut step, deliveries),
             Input::Published { ticket, result } if self.admitting.is_waiting_for(ticket) => {
@@ -312,7 +394,7 @@ impl Executor {
 /// Whether the fold shows what was said, or what it was about is forgotten.
 fn is_heard(fold: &Fold, said: Said) -> bool {
     match said {
-        Said::Report(plan, reason) => fold.plans.get(plan).is_none_or(|plan| plan.reported.contains(&reason)),
+        Said::Report(plan, reason) => fold.plans.get(plan).is_none_or(|plan| plan.reported.contains(reason)),
         Said::Verdict(plan) => fold.plans.get(plan).is_none_or(|plan| plan.verdict.is_some()),
         Said::Outcome(attempt) => fold.plans.attempt(attempt).is_none_or(|attempt| attempt.outcome.is_some()),
     }
@@ -334,12 +416,18 @@ fn report(plan: &PlanState, reason: Reason, text: String, now: Timestamp) -> Say
 }
 
 fn tell_shadow(plan: &PlanState, now: Timestamp) -> Saying {
-    let steps: Vec<&str> = plan.plan.steps.iter().map(|step| step.name.as_ref()).collect();
-    let text = format!("{} would {} on {}", plan.plan.playbook, steps.join(", then "), plan.plan.scope);
+    let mut text = String::with_capacity(SHADOW_TEXT_BYTES);
+    text.push_str(&plan.plan.playbook);
+    text.push_str(" would ");
+    for (number, step) in plan.plan.steps.iter().enumerate() {
+        text.push_str(if number > 0 { ", then " } else { "" });
+        text.push_str(&step.name);
+    }
+    let _ = write!(text, " on {}", plan.plan.scope);
     report(plan, Reason::Shadow, text, now)
 }
 
-fn in_doubt(plan: &PlanState, attempt: &Attempt, now: Timestamp) -> Vec<Saying> {
+fn in_doubt(plan: &PlanState, attempt: &Attempt, now: Timestamp) -> [Saying; 2] {
     let outcome = Outcome {
         attempt: attempt.intent.attempt,
         action: attempt.intent.action,
@@ -352,7 +440,7 @@ fn in_doubt(plan: &PlanState, attempt: &Attempt, now: Timestamp) -> Vec<Saying> 
     };
     let text =
         format!("attempt {} of {} may or may not have happened", attempt.intent.number, plan.plan.playbook);
-    vec![
+    [
         (
             Said::Outcome(attempt.intent.attempt),
             Topic::Outcomes(OutcomeResult::InDoubt),

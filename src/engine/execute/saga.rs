@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::fold::{Attempt, Fold, IncidentState, PlanState};
-use crate::model::{
-    Action, AttemptId, Idempotency, Mode, OutcomeResult, PlanEnd, Reason, Timestamp, VerdictKind,
-};
+use crate::model::{Action, AttemptId, Idempotency, OutcomeResult, PlanEnd, Reason, Timestamp, VerdictKind};
 
 /// Tries at one action; the third time is not the charm.
 const ATTEMPTS_MAX: u32 = 3;
@@ -20,8 +18,6 @@ const VERDICT_GRACE: Duration = Duration::from_mins(1);
 pub(super) enum Next<'a> {
     /// Nothing, until something happens or this time has come.
     Wait(Option<Timestamp>),
-    /// Say once that it is only shown.
-    TellShadow,
     /// Ask for admission of this attempt.
     Attempt { action: &'a Action, number: u32, undo: bool },
     /// Nobody can say how this attempt ended.
@@ -41,11 +37,8 @@ pub(super) struct Viewer<'a> {
     pub(super) owned_for: Duration,
 }
 
-/// What comes next for `plan`, seen by the owner of its shard; the ledger's time is not before `now`.
+/// What comes next for a `plan` that is to be carried out, seen by the owner of its shard; the ledger's time is not before `now`.
 pub(super) fn next<'a>(fold: &Fold, plan: &'a PlanState, viewer: Viewer<'_>, now: Timestamp) -> Next<'a> {
-    if plan.plan.mode == Mode::Shadow {
-        return if plan.reported.contains(&Reason::Shadow) { Next::Wait(None) } else { Next::TellShadow };
-    }
     if plan.is_over() {
         return Next::Wait(None);
     }
@@ -67,7 +60,7 @@ fn is_superseded(fold: &Fold, plan: &PlanState) -> bool {
     if others.any(|other| other.attempts.values().flatten().any(|attempt| attempt.sequence > plan.sequence)) {
         return true;
     }
-    let newest = fold.plans.of(plan.plan.incident).next_back();
+    let newest = fold.plans.newest(plan.plan.incident);
     let newer = newest.is_some_and(|newest| newest.plan.generation > plan.plan.generation);
     newer || fold.incidents.get(plan.plan.incident).is_none_or(IncidentState::is_closed)
 }

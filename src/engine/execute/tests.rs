@@ -128,7 +128,7 @@ fn a_plan_is_not_cancelled_behind_an_intent_and_the_next_one_does_not_run_beside
     add(&mut bench, &second);
     // The owner before us was admitted behind the second generation, and we have not read it yet.
     bench.feeds = false;
-    bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&first))));
+    bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&first).into())));
     let lease = |shard| Lease { shard, revision: 1, until: bench.now + DAY };
     let leases = (0..SHARDS).map(lease).collect();
     bench.give(Input::Leases(leases));
@@ -325,7 +325,7 @@ fn a_report_that_was_heard_is_not_said_again_while_its_outcome_is_on_the_way() {
     let mut bench = bench_of_shards(configuration(), &[]);
     bench.record(Topic::Admission, Entry::Admission(Admission::Charter { generation: Generation(1) }));
     let plan = fall_ill(&mut bench, "a");
-    bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&plan))));
+    bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&plan).into())));
     let report = Report {
         id: ReportId::of(&[&plan.id, &Reason::InDoubt.as_str()]),
         reason: Reason::InDoubt,
@@ -362,7 +362,7 @@ fn a_clock_that_is_hours_fast_waits_for_verdicts_and_for_the_attempts_of_others(
         bench.fast = fast;
         bench.record(Topic::Admission, Entry::Admission(Admission::Charter { generation: Generation(1) }));
         let plan = fall_ill(&mut bench, "a");
-        bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&plan))));
+        bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&plan).into())));
         bench.pass(HOUR);
         // Its owner may have begun it just before the lease was ours.
         let lease = |shard| Lease { shard, revision: 1, until: bench.now + DAY };

@@ -1,8 +1,10 @@
-//! Violations' episodes, and which of them no incident has yet.
+//! Violations' episodes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::background::Background;
+use super::waiting::{Order, Waiting};
+use crate::engine::ById;
 use crate::model::{EpisodeId, IncidentId, Phase, Timestamp, Violation};
 
 /// An episode as far as the ledger tells it.
@@ -26,7 +28,7 @@ impl Episode {
 
     /// The order in which episodes are looked at: first recorded first. Among those that were recorded at one instant it
     /// is not their place in the ledger that decides, because that depends on how the samples were cut into frames.
-    pub fn order(&self) -> (Timestamp, Timestamp, EpisodeId) {
+    pub fn order(&self) -> Order {
         (self.first_stored_at, self.first_at, self.violation.episode)
     }
 }
@@ -34,26 +36,23 @@ impl Episode {
 /// All episodes that are not forgotten.
 #[derive(Clone, Debug, Default)]
 pub struct Episodes {
-    known: BTreeMap<EpisodeId, Episode>,
-    /// See [`Episode::order`].
-    unassigned: BTreeSet<(Timestamp, Timestamp, EpisodeId)>,
+    known: ById<EpisodeId, Episode>,
     firing: usize,
+    /// Those that no incident has yet, where somebody decides on them.
+    waiting: Option<Waiting>,
+    /// Counted when it is first asked for, kept up from then on until nothing fires.
+    background: OnceLock<Background>,
 }
 
 impl Episodes {
     /// An episode.
     pub fn get(&self, id: EpisodeId) -> Option<&Episode> {
-        self.known.get(&id)
+        self.known.get(id)
     }
 
     /// Every episode, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (EpisodeId, &Episode)> {
-        self.known.iter().map(|(id, episode)| (*id, episode))
-    }
-
-    /// The episodes that no incident has yet, in [their order](Episode::order).
-    pub fn unassigned(&self) -> impl Iterator<Item = &Episode> {
-        self.unassigned.iter().filter_map(|(_, _, id)| self.known.get(id))
+        self.known.sorted()
     }
 
     /// How many fire.
@@ -61,18 +60,53 @@ impl Episodes {
         self.firing
     }
 
+    /// Keeps the episodes that no incident has yet together by scope from now on: the first of these labels that one has.
+    pub fn group_by(&mut self, scope_labels: &[Arc<str>]) {
+        if self.waiting(scope_labels).is_none() {
+            self.waiting = Some(self.grouped_by(scope_labels));
+        }
+    }
+
+    /// The episodes that no incident has yet, where they are kept together by these labels.
+    pub fn waiting(&self, scope_labels: &[Arc<str>]) -> Option<&Waiting> {
+        self.waiting.as_ref().filter(|waiting| waiting.scope_labels() == scope_labels)
+    }
+
+    /// The episodes that no incident has yet, together by scope.
+    pub fn grouped_by(&self, scope_labels: &[Arc<str>]) -> Waiting {
+        let mut waiting = Waiting::new(scope_labels);
+        for episode in self.known.unsorted().filter(|episode| episode.incident.is_none()) {
+            waiting.insert(episode);
+        }
+        waiting
+    }
+
+    /// How often each label value stands on an episode that fires.
+    pub fn background(&self) -> &Background {
+        self.background.get_or_init(|| {
+            let mut background = Background::default();
+            let firing = self.known.unsorted().filter(|episode| episode.is_firing());
+            firing.for_each(|episode| background.add(&episode.violation));
+            background
+        })
+    }
+
     /// Takes in a revision; whether the episode has just ceased to fire.
     pub(super) fn apply(&mut self, stored_at: Timestamp, violation: &Arc<Violation>) -> bool {
         let id = violation.episode;
-        let Some(known) = self.known.get_mut(&id) else {
+        let Some(known) = self.known.get_mut(id) else {
             let episode = Episode {
                 violation: Arc::clone(violation),
                 first_at: violation.at,
                 first_stored_at: stored_at,
                 incident: None,
             };
-            self.firing += usize::from(episode.is_firing());
-            self.unassigned.insert(episode.order());
+            if let Some(waiting) = &mut self.waiting {
+                waiting.insert(&episode);
+            }
+            if episode.is_firing() {
+                self.fires(violation);
+            }
             self.known.insert(id, episode);
             return false;
         };
@@ -80,33 +114,66 @@ impl Episodes {
             return false;
         }
         let was_firing = known.is_firing();
-        known.violation = Arc::clone(violation);
+        let waiting = self.waiting.as_mut().filter(|_| known.incident.is_none());
+        let before = if let Some(waiting) = waiting {
+            waiting.remove(known);
+            let before = std::mem::replace(&mut known.violation, Arc::clone(violation));
+            waiting.insert(known);
+            before
+        } else {
+            std::mem::replace(&mut known.violation, Arc::clone(violation))
+        };
         let is_firing = known.is_firing();
-        self.firing = self.firing + usize::from(is_firing) - usize::from(was_firing);
+        if was_firing {
+            self.ceases(&before);
+        }
+        if is_firing {
+            self.fires(violation);
+        }
         was_firing && !is_firing
     }
 
-    /// Says which incident an episode belongs to; returns whether it fires.
-    pub(super) fn assign(&mut self, id: EpisodeId, incident: IncidentId) -> bool {
-        let Some(episode) = self.known.get_mut(&id) else { return false };
-        self.unassigned.remove(&episode.order());
-        episode.incident.get_or_insert(incident);
-        episode.is_firing()
+    /// Says which incident an episode belongs to, and returns it.
+    pub(super) fn assign(&mut self, id: EpisodeId, incident: IncidentId) -> Option<&Episode> {
+        let episode = self.known.get_mut(id)?;
+        if episode.incident.is_none() {
+            if let Some(waiting) = &mut self.waiting {
+                waiting.remove(episode);
+            }
+            episode.incident = Some(incident);
+        }
+        Some(episode)
     }
 
     pub(super) fn forget(&mut self, id: EpisodeId) {
-        if let Some(episode) = self.known.remove(&id) {
-            self.firing -= usize::from(episode.is_firing());
-            self.unassigned.remove(&episode.order());
+        let Some(episode) = self.known.remove(id) else { return };
+        if episode.is_firing() {
+            self.ceases(&episode.violation);
+        }
+        if let Some(waiting) = self.waiting.as_mut().filter(|_| episode.incident.is_none()) {
+            waiting.remove(&episode);
+        }
+    }
+
+    fn fires(&mut self, violation: &Violation) {
+        self.firing += 1;
+        if let Some(background) = self.background.get_mut() {
+            background.add(violation);
+        }
+    }
+
+    fn ceases(&mut self, violation: &Violation) {
+        self.firing -= 1;
+        if self.firing == 0 {
+            self.background.take();
+        } else if let Some(background) = self.background.get_mut() {
+            background.remove(violation);
         }
     }
     pub(super) fn restore(episodes: Vec<Episode>) -> Self {
         let mut restored = Self::default();
         for episode in episodes {
             restored.firing += usize::from(episode.is_firing());
-            if episode.incident.is_none() {
-                restored.unassigned.insert(episode.order());
-            }
             restored.known.insert(episode.violation.episode, episode);
         }
         restored

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Episodes, FORGET_AFTER};
+use rustc_hash::FxHashMap;
+
+use super::{Episode, Episodes, FORGET_AFTER};
+use crate::engine::{ById, Few};
 use crate::model::{
-    Analysis, EpisodeId, Incident, IncidentId, IncidentPhase, Labels, PlanId, Reason, Record, Shard,
+    Analysis, EpisodeId, Incident, IncidentId, IncidentPhase, Labels, Reason, Reasons, Record, Shard,
     Timestamp,
 };
 
@@ -25,16 +28,14 @@ pub struct IncidentState {
     /// When its newest revision was recorded: it has been stable since.
     pub stable_since: Timestamp,
     /// Those of its episodes that fire.
-    pub firing: BTreeSet<EpisodeId>,
+    pub firing: Few<EpisodeId>,
     /// Those that have ended, and when that was recorded. Among those of one instant their place in the ledger makes no
     /// difference (see [`Episode::order`](super::Episode::order)).
-    pub resolved: BTreeSet<(Timestamp, EpisodeId)>,
+    pub resolved: Few<(Timestamp, EpisodeId)>,
     /// How many that have ended are forgotten.
     pub forgotten: u64,
-    /// The plans made for it, oldest first.
-    pub plans: Vec<PlanId>,
     /// Why nothing was done about the newest revision.
-    pub reported: BTreeSet<Reason>,
+    pub reported: Reasons,
 }
 
 impl IncidentState {
@@ -62,15 +63,12 @@ impl IncidentState {
     }
 }
 
-fn first_stored(incident: &Incident, episodes: &Episodes) -> Option<Timestamp> {
-    incident.joined.iter().filter_map(|id| episodes.get(*id)).map(|episode| episode.first_stored_at).min()
-}
-
 /// All incidents that are not forgotten.
 #[derive(Clone, Debug, Default)]
 pub struct Incidents {
-    known: BTreeMap<IncidentId, IncidentState>,
-    open_by_scope: BTreeMap<Labels, IncidentId>,
+    known: ById<IncidentId, IncidentState>,
+    /// Looked up, never iterated.
+    open_by_scope: FxHashMap<Labels, IncidentId>,
     /// Open, but none of their episodes fires.
     quiet: BTreeSet<IncidentId>,
     last_analysis: BTreeMap<Shard, u64>,
@@ -79,22 +77,22 @@ pub struct Incidents {
 impl Incidents {
     /// An incident.
     pub fn get(&self, id: IncidentId) -> Option<&IncidentState> {
-        self.known.get(&id)
+        self.known.get(id)
     }
 
     /// Every incident, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (IncidentId, &IncidentState)> {
-        self.known.iter().map(|(id, state)| (*id, state))
+        self.known.sorted()
     }
 
     /// The open incident of a scope.
     pub fn open_in(&self, scope: &Labels) -> Option<&IncidentState> {
-        self.open_by_scope.get(scope).and_then(|id| self.known.get(id))
+        self.open_by_scope.get(scope).and_then(|id| self.known.get(*id))
     }
 
     /// Open incidents of which no episode fires any more.
     pub fn quiet(&self) -> impl Iterator<Item = &IncidentState> {
-        self.quiet.iter().filter_map(|id| self.known.get(id))
+        self.quiet.iter().filter_map(|id| self.known.get(*id))
     }
 
     /// Where the newest analysis of a shard stands in the ledger, 0 where there is none.
@@ -114,32 +112,42 @@ impl Incidents {
         episodes: &mut Episodes,
     ) -> bool {
         let id = incident.id;
-        let state = match self.known.get_mut(&id) {
-            Some(state) if incident.rev <= state.incident.rev => return false,
-            Some(state) => {
-                state.incident = Arc::clone(incident);
-                state
-            }
-            None => self.known.entry(id).or_insert_with(|| IncidentState {
+        let mut is_new = false;
+        let state = self.known.get_or_insert_with(id, || {
+            is_new = true;
+            IncidentState {
                 incident: Arc::clone(incident),
                 analysis: None,
-                first_stored_at: first_stored(incident, episodes).unwrap_or(record.stored_at),
+                first_stored_at: record.stored_at,
                 stable_since: record.stored_at,
-                firing: BTreeSet::new(),
-                resolved: BTreeSet::new(),
+                firing: Few::default(),
+                resolved: Few::default(),
                 forgotten: 0,
-                plans: Vec::new(),
-                reported: BTreeSet::new(),
-            }),
-        };
-        state.stable_since = record.stored_at;
-        state.reported.clear();
-        for episode in &incident.joined {
-            if episodes.assign(*episode, id) {
-                state.firing.insert(*episode);
-            } else {
-                state.resolved.insert((record.stored_at, *episode));
+                reported: Reasons::default(),
             }
+        });
+        if !is_new {
+            if incident.rev <= state.incident.rev {
+                return false;
+            }
+            state.incident = Arc::clone(incident);
+        }
+        let was_quiet = !is_new && state.firing.is_empty();
+        state.stable_since = record.stored_at;
+        state.reported = Reasons::default();
+        let mut first_stored_at = None;
+        for id_of_joined in &incident.joined {
+            let joined = episodes.assign(*id_of_joined, id);
+            if joined.is_some_and(Episode::is_firing) {
+                state.firing.insert(*id_of_joined);
+            } else {
+                state.resolved.insert((record.stored_at, *id_of_joined));
+            }
+            let stored_at = joined.map(|joined| joined.first_stored_at);
+            first_stored_at = first_stored_at.into_iter().chain(stored_at).min();
+        }
+        if is_new {
+            state.first_stored_at = first_stored_at.unwrap_or(record.stored_at);
         }
         state.forget_resolved(record.stored_at, episodes);
         match incident.phase {
@@ -147,12 +155,14 @@ impl Incidents {
                 self.open_by_scope.insert(incident.scope.clone(), id);
                 if state.firing.is_empty() {
                     self.quiet.insert(id);
-                } else {
+                } else if was_quiet {
                     self.quiet.remove(&id);
                 }
             }
             IncidentPhase::Closed => {
-                self.quiet.remove(&id);
+                if was_quiet {
+                    self.quiet.remove(&id);
+                }
                 if self.open_by_scope.get(&incident.scope) == Some(&id) {
                     self.open_by_scope.remove(&incident.scope);
                 }
@@ -162,7 +172,7 @@ impl Incidents {
     }
 
     pub(super) fn think(&mut self, _record: &Record, analysis: &Arc<Analysis>) {
-        if let Some(state) = self.known.get_mut(&analysis.incident)
+        if let Some(state) = self.known.get_mut(analysis.incident)
             && state.analysis.as_ref().is_none_or(|known| known.incident_rev < analysis.incident_rev)
         {
             state.analysis = Some(Arc::clone(analysis));
@@ -172,8 +182,8 @@ impl Incidents {
     /// An episode has ceased to fire.
     pub(super) fn resolved(&mut self, now: Timestamp, episode: EpisodeId, episodes: &mut Episodes) {
         let Some(id) = episodes.get(episode).and_then(|known| known.incident) else { return };
-        if let Some(state) = self.known.get_mut(&id) {
-            if state.firing.remove(&episode) {
+        if let Some(state) = self.known.get_mut(id) {
+            if state.firing.remove(episode) {
                 state.resolved.insert((now, episode));
             }
             if state.firing.is_empty() && !state.is_closed() {
@@ -183,24 +193,19 @@ impl Incidents {
         }
     }
 
-    pub(super) fn planned(&mut self, incident: IncidentId, plan: PlanId) {
-        if let Some(state) = self.known.get_mut(&incident) {
-            state.plans.push(plan);
-        }
-    }
-
     pub(super) fn reported(&mut self, incident: IncidentId, reason: Reason) {
-        if let Some(state) = self.known.get_mut(&incident) {
+        if let Some(state) = self.known.get_mut(incident) {
             state.reported.insert(reason);
         }
     }
 
-    pub(super) fn forget(&mut self, id: IncidentId) -> Vec<EpisodeId> {
-        self.known.remove(&id).map(|state| state.episodes().collect()).unwrap_or_default()
+    pub(super) fn forget(&mut self, id: IncidentId) -> Option<IncidentState> {
+        self.known.remove(id)
     }
+
     /// The incidents that are the open ones of their scopes.
-    pub(super) fn open(&self) -> impl Iterator<Item = IncidentId> {
-        self.open_by_scope.values().copied()
+    pub(super) fn open(&self) -> BTreeSet<IncidentId> {
+        self.open_by_scope.values().copied().collect()
     }
 
     /// Where the newest analyses stand.
@@ -210,7 +215,7 @@ impl Incidents {
 
     pub(super) fn restore(
         states: Vec<IncidentState>,
-        open: &[IncidentId],
+        open: &BTreeSet<IncidentId>,
         last_analyses: &[(Shard, u64)],
     ) -> Self {
         let mut restored = Self { last_analysis: last_analyses.iter().copied().collect(), ..Self::default() };

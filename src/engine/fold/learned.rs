@@ -90,6 +90,9 @@ pub struct Learned {
 impl Learned {
     /// How often `playbook` helps against `cause` in `scope`, as known at `now`.
     pub fn of(&self, playbook: &Arc<str>, cause: &Arc<str>, scope: &Labels, now: Timestamp) -> Effectiveness {
+        if self.pairs.is_empty() {
+            return Effectiveness::unknown(now);
+        }
         let known = |found: Option<&Effectiveness>| {
             found.map_or_else(|| Effectiveness::unknown(now), |known| known.decayed(now))
         };

@@ -4,17 +4,20 @@
 //! changes nothing: first in the ledger wins. What is over is forgotten after a while of *ledger* time, so that two
 //! folds of the same records are equal whenever they were made.
 
+mod background;
 mod episodes;
 mod gate;
 mod incidents;
 mod learned;
 mod plans;
 mod snapshot;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use background::{Background, telling_labels};
 pub use episodes::{Episode, Episodes};
 pub use gate::{Gate, Refusal};
 pub use incidents::{IncidentState, Incidents};
@@ -23,6 +26,7 @@ pub use plans::{Attempt, PlanState, Plans};
 pub use snapshot::{
     EpisodeSnapshot, FoldSnapshot, GateSnapshot, IncidentSnapshot, LearnedSnapshot, PlanSnapshot,
 };
+pub use waiting::{Order, Waiting};
 
 use crate::model::{Admission, Basis, Entry, Generation, IncidentId, Mode, Record, Timestamp, Topic};
 
@@ -123,9 +127,6 @@ impl Fold {
             Entry::Plan(plan) => {
                 let added = self.plans.apply(record, plan);
                 self.conflicts += u64::from(added.is_err());
-                if added == Ok(true) {
-                    self.incidents.planned(plan.incident, plan.id);
-                }
             }
             Entry::Admission(admission) => self.apply_admission(record, admission),
             Entry::Outcome(outcome) => {
@@ -190,15 +191,12 @@ impl Fold {
             }
             self.over.pop_front();
             // A plan may have been made after the incident was noted: it is noted again when that plan is over.
-            let still_at_work =
-                self.plans.of(incident).any(|plan| plan.plan.mode == Mode::Auto && !plan.is_over());
-            if still_at_work {
+            if !self.plans.forget(incident) {
                 continue;
             }
-            for episode in self.incidents.forget(incident) {
-                self.episodes.forget(episode);
+            if let Some(forgotten) = self.incidents.forget(incident) {
+                forgotten.episodes().for_each(|episode| self.episodes.forget(episode));
             }
-            self.plans.forget(incident);
         }
         self.gate.forget_before(self.stored_at);
     }
@@ -223,7 +221,7 @@ mod tests {
             trace: 0,
             entries: vec![entry],
         };
-        Record { sequence, stored_at, topic, batch }
+        Record { sequence, stored_at, topic, batch: batch.into() }
     }
 
     /// One alert that never ends, and one that flaps every ten seconds, so many times.
@@ -288,7 +286,7 @@ mod tests {
     fn a_plan_that_has_begun_cannot_be_given_up_as_if_it_had_not() {
         let at = Timestamp::from_millis(0);
         let plan = plan("a", 1, Idempotency::Key, at);
-        let intent = Admission::Intent(intent_of(&plan));
+        let intent = Admission::Intent(intent_of(&plan).into());
         let release = |end| Admission::Release(Release { plan: plan.id, incident: plan.incident, end });
         let mut fold = Fold::default();
         fold.apply(&record(1, at, Topic::Plans, Entry::Plan(Arc::new(plan.clone()))));

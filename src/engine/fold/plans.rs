@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::{ById, Few};
 use crate::model::{
     ActionId, AttemptId, IncidentId, Intent, Mode, Outcome, OutcomeResult, Plan, PlanEnd, PlanId, Reason,
-    Record, Release, Timestamp, Verdict,
+    Reasons, Record, Release, Timestamp, Verdict,
 };
 
 /// A clock that is further off the ledger's is not believed.
@@ -16,7 +17,7 @@ const CLOCK_GRACE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
     /// The right to it; the first in the ledger under its id.
-    pub intent: Intent,
+    pub intent: Arc<Intent>,
     /// Where the intent stands in the ledger: the fencing token.
     pub sequence: u64,
     /// When the intent was recorded.
@@ -43,7 +44,7 @@ pub struct PlanState {
     /// How it ended, and when that was recorded.
     pub release: Option<(PlanEnd, Timestamp)>,
     /// Why something was not done about it.
-    pub reported: BTreeSet<Reason>,
+    pub reported: Reasons,
 }
 
 impl PlanState {
@@ -55,6 +56,11 @@ impl PlanState {
     /// Whether any of its actions was admitted.
     pub fn is_admitted(&self) -> bool {
         !self.attempts.is_empty()
+    }
+
+    /// Whether it is a shadow plan that nobody has spoken of.
+    pub fn is_untold(&self) -> bool {
+        self.plan.mode == Mode::Shadow && !self.is_over() && !self.reported.contains(Reason::Shadow)
     }
 
     /// The last try at an action.
@@ -88,50 +94,59 @@ pub(super) struct Conflict;
 /// All plans that are not forgotten.
 #[derive(Clone, Debug, Default)]
 pub struct Plans {
-    known: BTreeMap<PlanId, PlanState>,
-    by_incident: BTreeMap<IncidentId, BTreeSet<(u32, PlanId)>>,
-    plan_of_attempt: BTreeMap<AttemptId, (PlanId, ActionId)>,
-    /// Plans that an executor has something to do about, in the order of the ledger.
+    known: ById<PlanId, PlanState>,
+    /// With their generations.
+    by_incident: ById<IncidentId, Few<(u32, PlanId)>>,
+    plan_of_attempt: ById<AttemptId, (PlanId, ActionId)>,
+    /// Plans that are to be carried out and not over, in the order of the ledger.
     live: BTreeSet<(u64, PlanId)>,
 }
 
 impl Plans {
     /// A plan.
     pub fn get(&self, id: PlanId) -> Option<&PlanState> {
-        self.known.get(&id)
+        self.known.get(id)
     }
 
     /// Every plan, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &PlanState> {
-        self.known.values()
+        self.known.sorted().map(|(_, state)| state)
     }
 
     /// The plans of an incident, oldest generation first.
     pub fn of(&self, incident: IncidentId) -> impl DoubleEndedIterator<Item = &PlanState> {
-        self.by_incident.get(&incident).into_iter().flatten().filter_map(|(_, id)| self.known.get(id))
+        let plans = self.by_incident.get(incident).into_iter().flat_map(Few::iter);
+        plans.filter_map(|(_, id)| self.known.get(*id))
     }
 
-    /// Plans that an executor has something to do about, in the order of the ledger: plans to be carried out that are
-    /// not over, and shadow plans that nobody has spoken of.
+    /// The newest plan of an incident.
+    pub fn newest(&self, incident: IncidentId) -> Option<&PlanState> {
+        self.by_incident.get(incident)?.last().and_then(|(_, id)| self.known.get(*id))
+    }
+
+    /// Plans that are to be carried out and not over, in the order of the ledger.
     pub fn live(&self) -> impl Iterator<Item = &PlanState> {
-        self.live.iter().filter_map(|(_, id)| self.known.get(id))
+        self.live.iter().filter_map(|(_, id)| self.known.get(*id))
     }
 
     /// An attempt.
     pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
-        let (plan, action) = self.plan_of_attempt.get(&id)?;
-        self.known.get(plan)?.attempts.get(action)?.iter().find(|attempt| attempt.intent.attempt == id)
+        let (plan, action) = self.plan_of_attempt.get(id)?;
+        self.known.get(*plan)?.attempts.get(action)?.iter().find(|attempt| attempt.intent.attempt == id)
     }
 
     /// Takes in a plan; `Ok(false)` where it was known.
     pub(super) fn apply(&mut self, record: &Record, plan: &Arc<Plan>) -> Result<bool, Conflict> {
-        if let Some(known) = self.known.get(&plan.id) {
+        if let Some(known) = self.known.get(plan.id) {
             // When it was made is not what it says.
             let same = known.plan.playbook == plan.playbook && known.plan.steps == plan.steps;
             return if same { Ok(false) } else { Err(Conflict) };
         }
-        self.by_incident.entry(plan.incident).or_default().insert((plan.generation, plan.id));
-        self.live.insert((record.sequence, plan.id));
+        let plans = self.by_incident.get_or_insert_with(plan.incident, Few::default);
+        plans.insert((plan.generation, plan.id));
+        if plan.mode == Mode::Auto {
+            self.live.insert((record.sequence, plan.id));
+        }
         self.known.insert(
             plan.id,
             PlanState {
@@ -141,21 +156,21 @@ impl Plans {
                 attempts: BTreeMap::new(),
                 verdict: None,
                 release: None,
-                reported: BTreeSet::new(),
+                reported: Reasons::default(),
             },
         );
         Ok(true)
     }
 
     /// Takes in an intent; `Ok(false)` where its plan is not known.
-    pub(super) fn admitted(&mut self, record: &Record, intent: &Intent) -> Result<bool, Conflict> {
-        let Some(state) = self.known.get_mut(&intent.plan) else { return Ok(false) };
+    pub(super) fn admitted(&mut self, record: &Record, intent: &Arc<Intent>) -> Result<bool, Conflict> {
+        let Some(state) = self.known.get_mut(intent.plan) else { return Ok(false) };
         let attempts = state.attempts.entry(intent.action).or_default();
         if let Some(known) = attempts.iter().find(|known| known.intent.attempt == intent.attempt) {
             return if known.intent == *intent { Ok(false) } else { Err(Conflict) };
         }
         attempts.push(Attempt {
-            intent: intent.clone(),
+            intent: Arc::clone(intent),
             sequence: record.sequence,
             stored_at: record.stored_at,
             outcome: None,
@@ -169,7 +184,7 @@ impl Plans {
     pub(super) fn ended(&mut self, stored_at: Timestamp, outcome: &Arc<Outcome>) -> Result<bool, Conflict> {
         let found = self
             .known
-            .get_mut(&outcome.plan)
+            .get_mut(outcome.plan)
             .and_then(|state| state.attempts.get_mut(&outcome.action))
             .and_then(|attempts| attempts.iter_mut().find(|known| known.intent.attempt == outcome.attempt));
         let Some(attempt) = found else { return Ok(false) };
@@ -190,7 +205,7 @@ impl Plans {
 
     /// Takes in a verdict; `Ok(true)` where it is the plan's first.
     pub(super) fn judged(&mut self, verdict: &Arc<Verdict>) -> Result<bool, Conflict> {
-        let Some(state) = self.known.get_mut(&verdict.plan) else { return Ok(false) };
+        let Some(state) = self.known.get_mut(verdict.plan) else { return Ok(false) };
         match &state.verdict {
             None => {
                 state.verdict = Some(Arc::clone(verdict));
@@ -204,7 +219,7 @@ impl Plans {
     /// Takes in the end of a plan; whether it was its first. Giving up a plan before its first effect comes too late
     /// behind an intent: what was admitted is seen to its end.
     pub(super) fn released(&mut self, stored_at: Timestamp, release: &Release) -> bool {
-        match self.known.get_mut(&release.plan) {
+        match self.known.get_mut(release.plan) {
             Some(state) if release.end == PlanEnd::Cancelled && state.is_admitted() => false,
             Some(state) if state.release.is_none() => {
                 state.release = Some((release.end, stored_at));
@@ -216,31 +231,40 @@ impl Plans {
     }
 
     pub(super) fn reported(&mut self, plan: PlanId, reason: Reason) {
-        if let Some(state) = self.known.get_mut(&plan) {
+        if let Some(state) = self.known.get_mut(plan) {
             state.reported.insert(reason);
-            if state.plan.mode == Mode::Shadow && reason == Reason::Shadow {
-                self.live.remove(&(state.sequence, plan));
-            }
         }
     }
 
-    pub(super) fn forget(&mut self, incident: IncidentId) {
-        for (_, plan) in self.by_incident.remove(&incident).unwrap_or_default() {
-            if let Some(state) = self.known.remove(&plan) {
-                self.live.remove(&(state.sequence, plan));
+    /// Forgets the plans of an incident, unless one of them is at work; whether they are forgotten.
+    pub(super) fn forget(&mut self, incident: IncidentId) -> bool {
+        let Some(plans) = self.by_incident.remove(incident) else { return true };
+        let is_at_work = |plan: PlanId| {
+            self.known.get(plan).is_some_and(|plan| plan.plan.mode == Mode::Auto && !plan.is_over())
+        };
+        if plans.iter().any(|(_, plan)| is_at_work(*plan)) {
+            self.by_incident.insert(incident, plans);
+            return false;
+        }
+        for (_, plan) in plans.iter() {
+            if let Some(state) = self.known.remove(*plan) {
+                if state.plan.mode == Mode::Auto {
+                    self.live.remove(&(state.sequence, *plan));
+                }
                 for attempt in state.attempts.values().flatten() {
-                    self.plan_of_attempt.remove(&attempt.intent.attempt);
+                    self.plan_of_attempt.remove(attempt.intent.attempt);
                 }
             }
         }
+        true
     }
     pub(super) fn restore(states: Vec<PlanState>) -> Self {
         let mut restored = Self::default();
         for state in states {
             let plan = &state.plan;
-            restored.by_incident.entry(plan.incident).or_default().insert((plan.generation, plan.id));
-            let is_told = plan.mode == Mode::Shadow && state.reported.contains(&Reason::Shadow);
-            if !state.is_over() && !is_told {
+            let generations = restored.by_incident.get_or_insert_with(plan.incident, Few::default);
+            generations.insert((plan.generation, plan.id));
+            if plan.mode == Mode::Auto && !state.is_over() {
                 restored.live.insert((state.sequence, plan.id));
             }
             for attempt in state.attempts.values().flatten() {

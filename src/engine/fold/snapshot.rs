@@ -72,8 +72,6 @@ pub struct IncidentSnapshot {
     pub resolved: Vec<(Timestamp, EpisodeId)>,
     /// How many that have ended are forgotten.
     pub forgotten: u64,
-    /// The plans made for it, oldest first.
-    pub plans: Vec<PlanId>,
     /// Why nothing was done about the newest revision.
     pub reported: Vec<Reason>,
 }
@@ -144,7 +142,7 @@ impl Fold {
             announced: self.announced.clone(),
             episodes: self.episodes.iter().map(|(_, episode)| episode_snapshot(episode)).collect(),
             incidents: self.incidents.iter().map(|(_, state)| incident_snapshot(state)).collect(),
-            open: self.incidents.open().collect(),
+            open: self.incidents.open().into_iter().collect(),
             last_analyses: self.incidents.last_analyses().collect(),
             plans: self.plans.iter().map(plan_snapshot).collect(),
             gate: self.gate.snapshot(),
@@ -171,7 +169,11 @@ impl Fold {
             stored_at: snapshot.stored_at,
             announced: snapshot.announced,
             episodes: Episodes::restore(episodes),
-            incidents: Incidents::restore(incidents, &snapshot.open, &snapshot.last_analyses),
+            incidents: Incidents::restore(
+                incidents,
+                &snapshot.open.into_iter().collect(),
+                &snapshot.last_analyses,
+            ),
             plans: Plans::restore(plans),
             gate: Gate::restore(snapshot.gate),
             learned: Learned::restore(snapshot.learned),
@@ -205,8 +207,7 @@ fn incident_snapshot(state: &IncidentState) -> IncidentSnapshot {
         firing: state.firing.iter().copied().collect(),
         resolved: state.resolved.iter().copied().collect(),
         forgotten: state.forgotten,
-        plans: state.plans.clone(),
-        reported: state.reported.iter().copied().collect(),
+        reported: state.reported.iter().collect(),
     }
 }
 
@@ -219,7 +220,6 @@ fn incident(snapshot: IncidentSnapshot) -> IncidentState {
         firing: snapshot.firing.into_iter().collect(),
         resolved: snapshot.resolved.into_iter().collect(),
         forgotten: snapshot.forgotten,
-        plans: snapshot.plans,
         reported: snapshot.reported.into_iter().collect(),
     }
 }
@@ -232,7 +232,7 @@ fn plan_snapshot(state: &PlanState) -> PlanSnapshot {
         attempts: state.attempts.values().flatten().cloned().collect(),
         verdict: state.verdict.clone(),
         release: state.release,
-        reported: state.reported.iter().copied().collect(),
+        reported: state.reported.iter().collect(),
     }
 }
 

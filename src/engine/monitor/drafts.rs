@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use crate::engine::fold::Fold;
-use crate::model::{
-    Entry, EpisodeId, Reason, Report, ReportId, Role, Severity, Timestamp, Topic, Verdict, Violation,
-};
+use crate::model::{Entry, EpisodeId, Reason, Report, ReportId, Role, Timestamp, Topic, Verdict, Violation};
 
 /// Decisions of the step that is being made.
 #[derive(Debug)]
 pub(super) struct Drafts {
     cell: Arc<str>,
-    pub(super) violations: Vec<Violation>,
+    pub(super) violations: Vec<Arc<Violation>>,
     pub(super) verdicts: Vec<Verdict>,
     reports: Vec<Report>,
 }
@@ -32,7 +30,7 @@ impl Drafts {
     pub(super) fn restore(&mut self, entries: &[Entry]) {
         for entry in entries {
             match entry {
-                Entry::Violation(violation) => self.violations.push(Violation::clone(violation)),
+                Entry::Violation(violation) => self.violations.push(Arc::clone(violation)),
                 Entry::Report(report) => self.reports.push(Report::clone(report)),
                 Entry::Incident(_)
                 | Entry::Analysis(_)
@@ -48,17 +46,16 @@ impl Drafts {
 
     /// Takes out the revisions of episodes that the ledger has already.
     pub(super) fn drop_known(&mut self, fold: &Fold) -> Vec<(EpisodeId, u32)> {
-        if self.violations.is_empty() {
-            return Vec::new();
-        }
-        let is_known = |violation: &Violation| {
+        let mut dropped = Vec::new();
+        self.violations.retain(|violation| {
             let known = fold.episodes.get(violation.episode);
-            known.is_some_and(|known| known.violation.rev >= violation.rev)
-        };
-        let (known, news): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.violations).into_iter().partition(is_known);
-        self.violations = news;
-        known.into_iter().map(|violation| (violation.episode, violation.rev)).collect()
+            let is_known = known.is_some_and(|known| known.violation.rev >= violation.rev);
+            if is_known {
+                dropped.push((violation.episode, violation.rev));
+            }
+            !is_known
+        });
+        dropped
     }
 
     /// Everything by topic, in an order that does not depend on the order it was decided in.
@@ -69,14 +66,13 @@ impl Drafts {
         }
         let mut violations = std::mem::take(&mut self.violations);
         violations.sort_by(|one, other| {
-            let by_time = one.at.cmp(&other.at).then_with(|| one.rule.cmp(&other.rule));
+            let by_severity = other.severity.cmp(&one.severity);
+            let by_time = by_severity.then(one.at.cmp(&other.at)).then_with(|| one.rule.cmp(&other.rule));
             by_time.then_with(|| one.labels.cmp(&other.labels)).then(one.rev.cmp(&other.rev))
         });
-        for severity in [Severity::Critical, Severity::Warning, Severity::Info, Severity::None] {
-            let of_severity = violations.iter().filter(|violation| violation.severity == severity);
-            let entries: Vec<Entry> =
-                of_severity.map(|violation| Entry::Violation(Arc::new(violation.clone()))).collect();
-            batches.push((Topic::Violations(severity), entries));
+        for of_severity in violations.chunk_by(|one, other| one.severity == other.severity) {
+            let entries = of_severity.iter().map(|violation| Entry::Violation(Arc::clone(violation)));
+            batches.push((Topic::Violations(of_severity[0].severity), entries.collect()));
         }
         let mut verdicts = std::mem::take(&mut self.verdicts);
         verdicts.sort_by_key(|verdict| verdict.plan);

@@ -10,6 +10,7 @@ use super::intake::EXTERNAL_GROUP;
 use super::live::{Live, Source, earliest};
 use super::phases::{Course, Stage};
 use super::producers::{ProducerId, Producers};
+use crate::engine::ById;
 use crate::model::{EpisodeId, Labels, Phase, RuleName, Timestamp, Violation};
 
 /// How long after its newest revision an episode is left alone that nobody has found again: the ledger may be half read,
@@ -44,7 +45,7 @@ pub(super) struct Orphan {
 #[derive(Debug, Default)]
 pub(super) struct Episodes {
     /// Those this monitor has decided on, until the ledger shows that they are over.
-    ours: BTreeMap<EpisodeId, Decided>,
+    ours: ById<EpisodeId, Decided>,
     /// Those that fire, going by the ledger, and that no violation of ours belongs to: from before a restart.
     orphans: BTreeMap<(RuleName, Labels), Orphan>,
     /// Those from before a restart that are over, going by the ledger, and whose samples may come once more, oldest first: as
@@ -72,6 +73,9 @@ impl Episodes {
             // It has taken its course once more: what holds from now on, of a time before its end too, is another one.
             self.forget_end(violation);
         }
+        if self.orphans.is_empty() {
+            return;
+        }
         let orphan = self.orphans.get(&key(violation));
         if orphan.is_some_and(|orphan| orphan.violation.episode == violation.episode) {
             self.orphans.remove(&key(violation));
@@ -96,9 +100,9 @@ impl Episodes {
         if violation.rule.group.as_ref() == EXTERNAL_GROUP {
             return false;
         }
-        if let Some(decided) = self.ours.get(&violation.episode).copied() {
+        if let Some(decided) = self.ours.get(violation.episode).copied() {
             if decided.is_over && violation.rev >= decided.rev {
-                self.ours.remove(&violation.episode);
+                self.ours.remove(violation.episode);
             }
             return !decided.is_over && violation.phase == Phase::Resolved;
         }
@@ -123,8 +127,8 @@ impl Episodes {
 
     /// The ledger has what was decided about an episode, or something newer, or will never have it.
     pub(super) fn settled(&mut self, episode: EpisodeId, rev: u32) {
-        if self.ours.get(&episode).is_some_and(|decided| decided.is_over && decided.rev <= rev) {
-            self.ours.remove(&episode);
+        if self.ours.get(episode).is_some_and(|decided| decided.is_over && decided.rev <= rev) {
+            self.ours.remove(episode);
         }
     }
 
@@ -177,7 +181,7 @@ impl Episodes {
 
     /// Forgets what is said to be ours: its violation is given up.
     pub(super) fn disown(&mut self, episode: EpisodeId) {
-        self.ours.remove(&episode);
+        self.ours.remove(episode);
     }
 
     /// Firing episodes that nobody has found again, in the order of rules and labels.
@@ -260,7 +264,7 @@ impl Evaluation {
             let at = over_at.unwrap_or_else(|| event_time(producers, ProducerId::NOBODY, now)).max(orphan.at);
             let resolved = Violation { rev: orphan.rev + 1, phase: Phase::Resolved, at, ..(*orphan).clone() };
             self.episodes.decided(&resolved);
-            self.drafts.violations.push(resolved);
+            self.drafts.violations.push(Arc::new(resolved));
         }
     }
 
@@ -283,7 +287,7 @@ impl Evaluation {
             ..Violation::clone(orphan)
         };
         self.episodes.decided(&resolved);
-        self.drafts.violations.push(resolved);
+        self.drafts.violations.push(Arc::new(resolved));
     }
 
     /// When an episode of the ledger was over, going by the samples before a violation that could be taken for it.

@@ -121,10 +121,14 @@ impl Evaluation {
     fn observe_absentees(&mut self, producers: &Producers, rule: u32, at: Timestamp) {
         let known = &self.rules[rule as usize];
         let (timing, serial) = (known.timing, self.round);
-        let absent = known.state.violations.values().copied();
-        let absent: Vec<u32> =
-            absent.filter(|place| self.lives.get(*place).is_some_and(|live| live.seen != serial)).collect();
-        for place in absent {
+        let absent = known.state.violations.iter();
+        let is_absent = |place: u32| self.lives.get(place).is_some_and(|live| live.seen != serial);
+        let mut absent: Vec<(Labels, u32)> = absent
+            .filter(|(_, place)| is_absent(**place))
+            .map(|(labels, place)| (labels.clone(), *place))
+            .collect();
+        absent.sort_unstable();
+        for (_, place) in absent {
             let Some(live) = self.lives.get_mut(place) else { continue };
             let turn = live.course.observe(at, None, timing);
             self.turn(producers, place, turn, at);

@@ -1,5 +1,7 @@
 //! Violations that are pending or firing: how they begin, turn and end.
 
+use std::sync::Arc;
+
 use super::deadlines::Target;
 use super::evaluation::Evaluation;
 use super::index::NONE;
@@ -256,7 +258,7 @@ impl Evaluation {
             sample_interval,
         };
         self.episodes.decided(&violation);
-        self.drafts.violations.push(violation);
+        self.drafts.violations.push(Arc::new(violation));
     }
 
     /// Makes sure that the next deadline of a violation is waited for. Rules on a grid have none of their own.
@@ -319,8 +321,8 @@ impl Evaluation {
     /// All violations that are pending or firing, in the order of rules and labels.
     pub(super) fn live(&self) -> impl Iterator<Item = LiveViolation<'_>> {
         self.rules.iter().flat_map(|rule| {
-            rule.state.violations.values().filter_map(|place| {
-                let live = self.lives.get(*place)?;
+            rule.state.sorted().into_iter().filter_map(|place| {
+                let live = self.lives.get(place)?;
                 let phase = match live.course.stage {
                     Stage::Pending => Phase::Pending,
                     Stage::Firing { .. } => Phase::Firing,

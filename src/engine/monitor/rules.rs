@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::intake::{ALERT_NAME, EXTERNAL_GROUP, SEVERITY};
 use super::phases::Timing;
 use super::producers::ProducerId;
@@ -57,6 +59,8 @@ impl Path {
 pub(super) struct Rule {
     pub(super) key: RuleKey,
     pub(super) spec: Arc<model::Rule>,
+    /// The name of the label that names the alert: one text for all violations.
+    alert_name: Arc<str>,
     pub(super) expr: Expr,
     pub(super) path: Path,
     pub(super) timing: Timing,
@@ -70,10 +74,11 @@ pub(super) struct Rule {
 /// What a rule has found so far.
 #[derive(Debug)]
 pub(super) struct RuleState {
-    /// The violations that are pending or firing, by their labels.
-    pub(super) violations: BTreeMap<Labels, u32>,
-    /// Those of a rule that is evaluated for all series, by the labels of the expression's element.
-    pub(super) by_element: BTreeMap<Labels, u32>,
+    /// The violations that are pending or firing, by their labels. Who makes a list of them sorts it.
+    pub(super) violations: FxHashMap<Labels, u32>,
+    /// Those of a rule that is evaluated for all series, by the labels of the expression's element. Looked up, never
+    /// iterated.
+    pub(super) by_element: FxHashMap<Labels, u32>,
     /// When it was last evaluated for all series. Never goes back.
     pub(super) evaluated_at: Timestamp,
     /// The newest sample of the series it reads.
@@ -94,11 +99,21 @@ pub(super) struct RuleState {
     pub(super) told_failure: bool,
 }
 
+impl RuleState {
+    /// The violations, in the order of their labels.
+    pub(super) fn sorted(&self) -> Vec<u32> {
+        let mut violations: Vec<(&Labels, u32)> =
+            self.violations.iter().map(|(labels, place)| (labels, *place)).collect();
+        violations.sort_unstable();
+        violations.into_iter().map(|(_, place)| place).collect()
+    }
+}
+
 impl Default for RuleState {
     fn default() -> Self {
         Self {
-            violations: BTreeMap::new(),
-            by_element: BTreeMap::new(),
+            violations: FxHashMap::default(),
+            by_element: FxHashMap::default(),
             evaluated_at: Timestamp::MIN,
             read_at: Timestamp::MIN,
             producer: ProducerId::NOBODY,
@@ -116,11 +131,9 @@ impl Rule {
     /// The labels of a violation, made of those of the expression's element: without the metric's name, with the
     /// rule's own and the alert's name, in Prometheus' order.
     pub(super) fn violation_labels(&self, element: &Labels, value: f64) -> Result<Labels, LabelsError> {
-        let mut labels = element.without_metric_name();
-        for (name, template) in &self.spec.labels {
-            labels = labels.with(name, &template.render(element, value))?;
-        }
-        labels.with(ALERT_NAME, &self.spec.name.alert)
+        let own = self.spec.labels.iter();
+        let own = own.map(|(name, template)| (Arc::clone(name), template.render(element, value)));
+        element.overlaid(own.chain([(Arc::clone(&self.alert_name), Arc::clone(&self.spec.name.alert))]))
     }
 
     pub(super) fn annotations(&self, element: &Labels, value: f64) -> Vec<(Arc<str>, Arc<str>)> {
@@ -217,6 +230,7 @@ fn rule_of(spec: &model::Rule, key: RuleKey, expr: Expr, path: Path) -> Rule {
         window: expr.longest_window(),
         needs_observation: expr.can_hold_without_samples(),
         expr,
+        alert_name: ALERT_NAME.into(),
         spec: Arc::new(spec.clone()),
         state: RuleState::default(),
     }

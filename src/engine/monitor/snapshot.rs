@@ -318,7 +318,7 @@ impl Evaluation {
     }
 
     fn violation_snapshots(&self, number_of: &[u32]) -> Vec<ViolationSnapshot> {
-        let lives = self.rules.iter().flat_map(|rule| rule.state.violations.values());
+        let lives = self.rules.iter().flat_map(|rule| rule.state.sorted());
         let snapshot = |live: &Live| {
             let series = match live.source {
                 Source::Series(place) => {
@@ -340,7 +340,7 @@ impl Evaluation {
                 held_since: live.held_since,
             }
         };
-        lives.filter_map(|place| self.lives.get(*place)).map(snapshot).collect()
+        lives.filter_map(|place| self.lives.get(place)).map(snapshot).collect()
     }
 
     fn grid_snapshots(&self) -> Vec<GridSnapshot> {

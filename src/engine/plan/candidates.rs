@@ -1,17 +1,20 @@
 //! Which playbooks answer an incident's causes, best first.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::engine::Configuration;
 use crate::engine::fold::Learned;
-use crate::model::{ActionSpec, Analysis, Cause, Playbook, StepTemplate, Template, Timestamp};
+use crate::model::{ActionSpec, Analysis, Cause, Filled, Playbook, StepTemplate, Template, Timestamp};
 
 /// A playbook and the cause it would answer.
 #[derive(Debug)]
 pub(super) struct Candidate<'a> {
     pub(super) playbook: &'a Playbook,
     pub(super) cause: &'a Cause,
+    /// What the playbook says about the cause's scope.
+    pub(super) filled: Filled,
     score: f64,
 }
 
@@ -38,32 +41,38 @@ pub(super) fn best<'a>(
     now: Timestamp,
 ) -> Result<Candidate<'a>, Lack> {
     let mut lack = Lack::NoPlaybook;
-    let mut candidates = Vec::new();
+    let mut best: Option<Candidate<'a>> = None;
     for cause in &analysis.causes {
         for playbook in &configuration.playbooks {
             match answer(playbook, cause, tried) {
                 None => {}
                 Some(Err(reason)) => lack = reason,
-                Some(Ok(())) => {
+                Some(Ok(filled)) => {
                     let effectiveness =
                         learned.of(&playbook.name, &cause.name, &cause.scope, now).lower_bound();
                     let score = cause.confidence.as_f64() * effectiveness;
-                    candidates.push(Candidate { playbook, cause, score });
+                    let candidate = Candidate { playbook, cause, filled, score };
+                    if best.as_ref().is_none_or(|best| candidate.compare(best).is_lt()) {
+                        best = Some(candidate);
+                    }
                 }
             }
         }
     }
-    candidates.sort_by(|a, b| {
-        b.score
-            .total_cmp(&a.score)
-            .then_with(|| a.playbook.order.cmp(&b.playbook.order))
-            .then_with(|| a.playbook.name.cmp(&b.playbook.name))
-    });
-    candidates.into_iter().next().ok_or(lack)
+    best.ok_or(lack)
 }
 
-/// Whether a playbook may be used against a cause; `None` where it has nothing to do with it.
-fn answer(playbook: &Playbook, cause: &Cause, tried: &BTreeSet<&Arc<str>>) -> Option<Result<(), Lack>> {
+impl Candidate<'_> {
+    /// The better one first.
+    fn compare(&self, other: &Self) -> Ordering {
+        let by_score = other.score.total_cmp(&self.score);
+        let by_order = by_score.then_with(|| self.playbook.order.cmp(&other.playbook.order));
+        by_order.then_with(|| self.playbook.name.cmp(&other.playbook.name))
+    }
+}
+
+/// What a playbook says where it may be used against a cause; `None` where it has nothing to do with it.
+fn answer(playbook: &Playbook, cause: &Cause, tried: &BTreeSet<&Arc<str>>) -> Option<Result<Filled, Lack>> {
     let answer = playbook
         .answers
         .iter()
@@ -86,7 +95,7 @@ fn answer(playbook: &Playbook, cause: &Cause, tried: &BTreeSet<&Arc<str>>) -> Op
             "{} asks for the label `{name}`, and the scope {} does not have it",
             playbook.name, cause.scope
         )))),
-        None => Some(playbook.fill(&cause.scope).map(drop).map_err(|error| {
+        None => Some(playbook.fill(&cause.scope).map_err(|error| {
             Lack::MissingLabel(format!(
                 "{} cannot be used on the scope {}: {error}",
                 playbook.name, cause.scope
@@ -100,12 +109,13 @@ fn templates(playbook: &Playbook) -> impl Iterator<Item = &Template> {
     steps.chain([&playbook.verify.expr]).chain(&playbook.verify.harm)
 }
 
-fn step_templates(step: &StepTemplate) -> Vec<&Template> {
-    match &step.spec {
+fn step_templates(step: &StepTemplate) -> impl Iterator<Item = &Template> {
+    let (named, rest) = match &step.spec {
         ActionSpec::NatsPublish { subject, body } | ActionSpec::NatsRequest { subject, body } => {
-            vec![subject, body]
+            ([Some(subject), Some(body)], &[][..])
         }
-        ActionSpec::Webhook { url, body, .. } => vec![url, body],
-        ActionSpec::Command { arguments, .. } => arguments.iter().collect(),
-    }
+        ActionSpec::Webhook { url, body, .. } => ([Some(url), Some(body)], &[][..]),
+        ActionSpec::Command { arguments, .. } => ([None, None], arguments.as_slice()),
+    };
+    named.into_iter().flatten().chain(rest)
 }

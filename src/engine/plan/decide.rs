@@ -8,8 +8,8 @@ use super::candidates::{self, Candidate, Lack};
 use crate::engine::Configuration;
 use crate::engine::fold::{Fold, IncidentState, PlanState};
 use crate::model::{
-    Action, ActionId, ActionSpec, FillError, IncidentId, Mode, Plan, PlanEnd, PlanId, Playbook, Reason,
-    Report, ReportId, StepTemplate, Timestamp,
+    Action, ActionId, ActionSpec, IncidentId, Mode, Plan, PlanEnd, PlanId, Playbook, Reason, Report,
+    ReportId, StepTemplate, Timestamp,
 };
 
 /// Longest wait for an incident to become stable where the playbook does not say.
@@ -25,7 +25,7 @@ pub enum Decided {
     /// Too early.
     Wait(Timestamp),
     /// This.
-    Plan(Box<Plan>),
+    Plan(Arc<Plan>),
     /// Nothing, and here is why.
     Report(Box<Report>),
 }
@@ -36,17 +36,18 @@ pub fn decide(fold: &Fold, configuration: &Configuration, incident: IncidentId, 
         return Decided::Nothing;
     };
     let Some(analysis) = &state.analysis else { return Decided::Nothing };
+    let plans: Vec<&PlanState> = fold.plans.of(incident).collect();
     // Not only the newest: one that was given up for an older one that had begun is newer.
-    if fold.plans.of(incident).any(is_at_work) {
+    if plans.iter().any(|plan| is_at_work(plan)) {
         return Decided::Nothing;
     }
-    let newest = fold.plans.of(incident).next_back();
-    let treated_until = fold.plans.of(incident).filter_map(|plan| treatment_ends(plan, configuration)).max();
+    let newest = plans.last().copied();
+    let treated_until = plans.iter().filter_map(|plan| treatment_ends(plan, configuration)).max();
     if let Some(until) = treated_until.filter(|until| now < *until) {
         return Decided::Wait(until);
     }
     let tried: BTreeSet<&Arc<str>> =
-        fold.plans.of(incident).filter(|plan| was_tried(plan)).map(|plan| &plan.plan.playbook).collect();
+        plans.iter().filter(|plan| was_tried(plan)).map(|plan| &plan.plan.playbook).collect();
     let generation = newest.map_or(1, |newest| newest.plan.generation + 1);
     let best = match candidates::best(configuration, &fold.learned, analysis, &tried, now) {
         Ok(best) if generation <= GENERATIONS_MAX => best,
@@ -67,10 +68,7 @@ pub fn decide(fold: &Fold, configuration: &Configuration, incident: IncidentId, 
     if now < stable_at {
         return Decided::Wait(stable_at);
     }
-    match make(configuration, state, newest, &best, generation, now) {
-        Ok(plan) => Decided::Plan(Box::new(plan)),
-        Err(error) => report(state, Reason::Refused, format!("{}: {error}", best.playbook.name), now),
-    }
+    Decided::Plan(Arc::new(make(configuration, state, newest, best, generation, now)))
 }
 
 /// A plan that has begun and not ended: nothing else is planned meanwhile. One that has not begun can be replaced.
@@ -107,12 +105,11 @@ fn make(
     configuration: &Configuration,
     state: &IncidentState,
     parent: Option<&PlanState>,
-    best: &Candidate<'_>,
+    best: Candidate<'_>,
     generation: u32,
     now: Timestamp,
-) -> Result<Plan, FillError> {
-    let Candidate { playbook, cause, .. } = best;
-    let filled = playbook.fill(&cause.scope)?;
+) -> Plan {
+    let Candidate { playbook, cause, filled, .. } = best;
     let incident = state.incident.id;
     let id = PlanId::of(&[&incident, &u64::from(generation)]);
     let actions = |steps: &[StepTemplate], specs: Vec<ActionSpec>, phase: &str| -> Vec<Action> {
@@ -127,7 +124,7 @@ fn make(
     };
     let sure = cause.confidence >= configuration.charter.min_confidence;
     let mode = if sure { configuration.charter.mode_of(&playbook.name) } else { Mode::Shadow };
-    Ok(Plan {
+    Plan {
         id,
         incident,
         generation,
@@ -141,7 +138,7 @@ fn make(
         verify: filled.verify,
         undo: actions(&playbook.undo, filled.undo, "undo"),
         at: now,
-    })
+    }
 }
 
 fn report_lack(state: &IncidentState, lack: Lack, now: Timestamp) -> Decided {
@@ -156,7 +153,7 @@ fn report_lack(state: &IncidentState, lack: Lack, now: Timestamp) -> Decided {
 
 /// Said once for each revision of the incident.
 fn report(state: &IncidentState, reason: Reason, text: String, now: Timestamp) -> Decided {
-    if state.reported.contains(&reason) {
+    if state.reported.contains(reason) {
         return Decided::Nothing;
     }
     let incident = state.incident.id;

@@ -4,9 +4,8 @@
 //! What a look finds depends on its time (a violation that is over shortens the wait, what was learned fades), and how
 //! often a record is delivered depends on the queue: a look at each delivery would make plans depend on the queue.
 
-use std::collections::BTreeMap;
-
 use super::Decided;
+use crate::engine::ById;
 use crate::engine::fold::Fold;
 use crate::model::{IncidentId, Timestamp};
 
@@ -16,7 +15,7 @@ const KEPT_WITHOUT_SEARCH: usize = 1_024;
 /// The last look at each incident.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    last: BTreeMap<IncidentId, Look>,
+    last: ById<IncidentId, Look>,
     /// How many were left by the last search: the next one is due when there are twice as many.
     left: usize,
 }
@@ -41,7 +40,7 @@ struct Look {
 impl Looks {
     /// When to look again, where what the last look found still stands: it knew the record, and its time has not come.
     pub(super) fn stands(&self, incident: IncidentId, sequence: u64, now: Timestamp) -> Option<Again> {
-        let look = self.last.get(&incident).filter(|look| look.folded >= sequence)?;
+        let look = self.last.get(incident).filter(|look| look.folded >= sequence)?;
         let stands = look.due.is_none_or(|due| due > now);
         stands.then(|| look.due.map_or(Again::WithNews, Again::At))
     }
@@ -56,13 +55,13 @@ impl Looks {
         };
         self.last.insert(incident, Look { folded: fold.applied(), due });
         if self.last.len() > KEPT_WITHOUT_SEARCH.max(self.left * 2) {
-            self.last.retain(|incident, _| fold.incidents.get(*incident).is_some());
+            self.last.retain(|incident, _| fold.incidents.get(incident).is_some());
             self.left = self.last.len();
         }
     }
 
     /// The next look is made whatever the last one found.
     pub(super) fn forget(&mut self, incident: IncidentId) {
-        self.last.remove(&incident);
+        self.last.remove(incident);
     }
 }

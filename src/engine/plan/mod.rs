@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
+
 pub use decide::{Decided, decide};
 
 use super::outbox::{Answer, Decision, Outbox};
-use super::{Configuration, Core, Delivery, Done, Input, Published, Step, Ticket, Token, Work};
+use super::{ById, Configuration, Core, Delivery, Done, Input, Published, Step, Ticket, Token, Work};
 use crate::engine::fold::Fold;
 use crate::model::{
     ActionSpec, Admission, Entry, IncidentId, Plan, Record, Report, ReportId, Role, Timestamp, Topic,
@@ -40,7 +42,7 @@ pub struct Planner {
     /// Deliveries that are to be decided on, by their place in the ledger.
     waiting: BTreeMap<(u64, Token), Waiting>,
     /// Plans that were published and that the fold does not have yet, with the incident's generation.
-    under_way: BTreeMap<IncidentId, u32>,
+    under_way: ById<IncidentId, u32>,
     /// When each incident was looked at last: a record that comes again is no news.
     looks: Looks,
 }
@@ -68,7 +70,7 @@ impl Planner {
             configuration,
             outbox: Outbox::new(Role::Planner, instance),
             waiting: BTreeMap::new(),
-            under_way: BTreeMap::new(),
+            under_way: ById::default(),
             looks: Looks::default(),
         }
     }
@@ -84,7 +86,7 @@ impl Planner {
                 Work::Record(record) => {
                     // The shared queue is often faster than the ordered feed: the next record is taken from either.
                     if record.sequence == self.fold.applied() + 1 {
-                        self.fold.apply(&record);
+                        self.apply(&record);
                     }
                     let incidents = incidents_of(&record);
                     self.waiting
@@ -95,11 +97,24 @@ impl Planner {
         }
     }
 
+    /// Takes in a record, and with it the plans that were waited for.
+    fn apply(&mut self, record: &Record) {
+        self.fold.apply(record);
+        if self.under_way.is_empty() {
+            return;
+        }
+        for entry in &record.batch.entries {
+            if let Entry::Plan(plan) = entry
+                && let Some(awaited) = self.under_way.get(plan.incident)
+                && let Some(newest) = self.fold.plans.newest(plan.incident)
+                && newest.plan.generation >= *awaited
+            {
+                self.under_way.remove(plan.incident);
+            }
+        }
+    }
+
     fn advance(&mut self, now: Timestamp, step: &mut Step) {
-        let fold = &self.fold;
-        self.under_way.retain(|incident, generation| {
-            fold.plans.of(*incident).next_back().is_none_or(|newest| newest.plan.generation < *generation)
-        });
         let later = self.waiting.split_off(&(self.fold.applied() + 1, Token(0)));
         let ready = std::mem::replace(&mut self.waiting, later);
         let mut made = Made::default();
@@ -148,7 +163,7 @@ impl Planner {
             return Some(now + OUTDATED_PAUSE);
         }
         for incident in incidents {
-            if self.under_way.contains_key(incident) {
+            if self.under_way.contains(*incident) {
                 // The fold will have the plan in a moment, and every step comes by here.
                 wait(Timestamp::MIN);
                 continue;
@@ -168,7 +183,7 @@ impl Planner {
                 Decided::Wait(until) => wait(until),
                 Decided::Plan(plan) => {
                     self.under_way.insert(*incident, plan.generation);
-                    made.plans.push((token, Arc::new(*plan)));
+                    made.plans.push((token, plan));
                 }
                 Decided::Report(report) => {
                     made.reports
@@ -187,7 +202,8 @@ impl Planner {
         let basis = self.fold.basis(self.configuration.generation);
         let mut plans = made.plans.into_iter().peekable();
         while plans.peek().is_some() {
-            let (mut entries, mut holds, mut text) = (Vec::new(), Vec::new(), 0);
+            let mut entries = Vec::with_capacity(plans.len().min(PLANS_PER_MESSAGE_MAX));
+            let (mut holds, mut text) = (Vec::new(), 0);
             while let Some((token, plan)) = plans.next_if(|(_, plan)| {
                 text += text_of(plan);
                 entries.is_empty()
@@ -217,21 +233,19 @@ impl Planner {
         match self.outbox.published(now, step, ticket, result) {
             Answer::Stored { released, .. } => {
                 // A delivery that also waits for its time is settled when that has come.
-                let still_waiting = |token: &Token| self.waiting.keys().any(|(_, waiting)| waiting == token);
-                let finished: Vec<Token> =
-                    released.into_iter().filter(|token| !still_waiting(token)).collect();
-                self.outbox.ack(step, finished);
+                let waiting: FxHashSet<Token> = self.waiting.keys().map(|(_, token)| *token).collect();
+                self.outbox.ack(step, released.into_iter().filter(|token| !waiting.contains(token)));
             }
             Answer::Refused { batch, .. } => {
                 for entry in &batch.entries {
                     if let Entry::Plan(plan) = entry {
-                        self.under_way.remove(&plan.incident);
+                        self.under_way.remove(plan.incident);
                         self.looks.forget(plan.incident);
                     }
                 }
                 // What is put aside waits for nothing any more.
-                let is_settled = |token: &Token| step.done.iter().any(|(settled, _)| settled == token);
-                self.waiting.retain(|(_, token), _| !is_settled(token));
+                let settled: FxHashSet<Token> = step.done.iter().map(|(token, _)| *token).collect();
+                self.waiting.retain(|(_, token), _| !settled.contains(token));
             }
             Answer::Stale { .. } | Answer::Unknown | Answer::Nothing => {}
         }
@@ -243,7 +257,7 @@ impl Core for Planner {
         let mut step = Step::default();
         match input {
             Input::Known(fold) => self.fold.take_over(&fold),
-            Input::Ledger(records) => records.iter().for_each(|record| self.fold.apply(record)),
+            Input::Ledger(records) => records.iter().for_each(|record| self.apply(record)),
             Input::Work(deliveries) => self.take(&mut step, deliveries),
             Input::Published { ticket, result } => {
                 self.published(now, &mut step, ticket, result);
@@ -358,7 +372,7 @@ mod tests {
             trace: 0,
             entries,
         };
-        Arc::new(Record { sequence, stored_at: at(seconds), topic, batch })
+        Arc::new(Record { sequence, stored_at: at(seconds), topic, batch: batch.into() })
     }
 
     /// One playbook that waits as long as the samples of what fires are apart.

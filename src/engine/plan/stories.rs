@@ -99,7 +99,7 @@ fn nothing_is_planned_beside_a_plan_at_work_though_a_newer_one_was_given_up() {
     let second = plan("a", 2, Idempotency::Key, bench.now);
     bench.record(Topic::Plans, Entry::Plan(Arc::new(first.clone())));
     bench.record(Topic::Plans, Entry::Plan(Arc::new(second.clone())));
-    bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&first))));
+    bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent_of(&first).into())));
     let release = |plan: &Plan, end| {
         Entry::Admission(Admission::Release(Release { plan: plan.id, incident: plan.incident, end }))
     };

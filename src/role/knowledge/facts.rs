@@ -61,10 +61,10 @@ fn remember_entry(
     entry: &Entry,
 ) -> Result<(), KnowledgeError> {
     // Not the batch with one entry left: copying 256 of them for each of 256 is what storms were slow at.
-    let Batch { id: message, role, ref instance, at, basis, trace, entries: _ } = record.batch;
+    let Batch { id: message, role, ref instance, at, basis, trace, entries: _ } = *record.batch;
     let entries = vec![entry.clone()];
     let batch = Batch { id: message, role, instance: Arc::clone(instance), at, basis, trace, entries };
-    let alone = Record { batch, ..*record };
+    let alone = Record { batch: Arc::new(batch), ..*record };
     let row = wire::ledger::keep(&alone)?;
     if row.len() > VALUE_BYTES_MAX {
         return Err(KnowledgeError::TooLarge { bytes: row.len() });

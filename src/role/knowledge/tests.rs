@@ -36,7 +36,7 @@ pub(super) fn record(sequence: u64, at: i64, topic: Topic, entries: Vec<Entry>) 
         trace: 0,
         entries,
     };
-    Record { sequence, stored_at: at, topic, batch }
+    Record { sequence, stored_at: at, topic, batch: batch.into() }
 }
 
 fn incident_id(n: u64) -> IncidentId {

@@ -160,7 +160,7 @@ impl World {
                     sequence,
                     stored_at: self.now,
                     topic: emit.topic,
-                    batch: (*emit.batch).clone(),
+                    batch: Arc::clone(&emit.batch),
                 });
                 let result = Published::Stored { sequence, duplicate: known.is_some() };
                 steps.push(self.monitor.handle(self.now, Input::Published { ticket: emit.ticket, result }));
@@ -184,7 +184,7 @@ impl World {
             trace: 0,
             entries,
         };
-        let record = Arc::new(Record { sequence, stored_at: self.now, topic, batch });
+        let record = Arc::new(Record { sequence, stored_at: self.now, topic, batch: batch.into() });
         self.ledger.push(Arc::clone(&record));
         self.handle(Input::Ledger(vec![record]));
     }

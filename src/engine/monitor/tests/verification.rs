@@ -66,7 +66,7 @@ fn carry_out(world: &mut World, plan: Plan) {
         lease: 1,
         timeout: Duration::from_secs(1),
     };
-    world.record(Topic::Admission, vec![Entry::Admission(Admission::Intent(intent))]);
+    world.record(Topic::Admission, vec![Entry::Admission(Admission::Intent(intent.into()))]);
     let outcome = Outcome {
         attempt,
         action,
