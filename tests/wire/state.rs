@@ -166,7 +166,7 @@ fn kept_fold() -> KeptFold {
     let mut fold = Fold::default();
     for (sequence, (_, entry)) in (1..).zip(fixtures::entries()) {
         let topic = if matches!(entry, Entry::Admission(_)) { Topic::Admission } else { Topic::Plans };
-        fold.apply(&Record { sequence, stored_at: AT, topic, batch: fixtures::batch(vec![entry]) });
+        fold.apply(&Record { sequence, stored_at: AT, topic, batch: fixtures::batch(vec![entry]).into() });
     }
     KeptFold { ledger: AT, snapshot: fold.snapshot() }
 }
