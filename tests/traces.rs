@@ -103,7 +103,7 @@ fn failed_attempt() -> Record {
         entries: vec![Entry::Outcome(Arc::new(outcome))],
     };
     let stored_at = BEGIN + Duration::from_millis(43);
-    Record { sequence: 7, stored_at, topic: Topic::Outcomes(OutcomeResult::Failed), batch }
+    Record { sequence: 7, stored_at, topic: Topic::Outcomes(OutcomeResult::Failed), batch: batch.into() }
 }
 
 #[test]
