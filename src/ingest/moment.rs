@@ -29,7 +29,7 @@ pub enum MomentError {
     NoSuchDay(String),
 }
 
-/// Reads epoch seconds or milliseconds (integers or decimals, told apart by [`EPOCH_MILLIS_MIN`]), RFC 3339, or
+/// Reads epoch seconds or milliseconds (integers or decimals, told apart by their size), RFC 3339, or
 /// `YYYY-MM-DD hh:mm:ss` with an optional fraction, which is UTC. What is finer than a millisecond is cut off.
 pub fn parse_moment(text: &str) -> Result<Timestamp, MomentError> {
     let text = text.trim_ascii();

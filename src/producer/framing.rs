@@ -250,7 +250,7 @@ impl Framer {
             .min()
     }
 
-    /// A table that was sent: a current one, or one of the last [`TABLES_KEPT_MAX`] before.
+    /// A table that was sent: a current one, or one of the last 256 before.
     pub fn table(&self, hash: TableHash) -> Option<&SeriesTable> {
         let current = self.chunks.iter().filter_map(|chunk| chunk.table.as_ref());
         current.chain(&self.former_tables).find(|table| table.hash == hash)

@@ -5,7 +5,7 @@
 //! records in 94 of 99 emulated power cuts); every call is fenced against panics.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
@@ -43,6 +43,7 @@ impl EngineError {
     /// For logs and for the reason of a refusal.
     pub(super) fn reason(&self) -> String {
         match self {
+            Self::System(error) if error::is_full(error) => "there is no room on the disk".to_owned(),
             Self::System(error) => error.to_string(),
             Self::Locked => "the files are locked".to_owned(),
             Self::Damaged(problem) => problem.clone(),
@@ -94,6 +95,27 @@ fn from_io(error: io::Error) -> EngineError {
     if about_contents { EngineError::Damaged(error.to_string()) } else { EngineError::System(error) }
 }
 
+/// A snapshot is written under this ending and renamed when it is whole.
+const UNFINISHED: &str = ".generating";
+
+/// sled takes what a crash or a full disk left of a snapshot for the newest one, and the files for damaged. It is nothing:
+/// the log has all of it.
+fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(UNFINISHED) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// An open folder of sled.
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -106,6 +128,7 @@ pub(super) struct Engine {
 impl Engine {
     /// Opens or creates `folder`. May take long and may not return on damaged files: call it [`guard::within`].
     pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
+        remove_unfinished_snapshots(folder).map_err(EngineError::System)?;
         let config = sled::Config::new().path(folder).cache_capacity(cache_bytes).flush_every_ms(None);
         let db = config.open()?;
         let tree = db.open_tree(TREE)?;

@@ -4,6 +4,7 @@
 //! <dir>/CURRENT           names the generation that counts, replaced by rename
 //! <dir>/gen-000001/       a folder of sled
 //! <dir>/ballast           room to reopen on a full disk
+//! <dir>/room              for a moment: whether there is as much beside it
 //! <dir>.lock              held while the store is open
 //! <dir>.new/              a store being created; counts once it is renamed to <dir>
 //! <dir>.doubtful-1/       a store that was not believed
@@ -26,6 +27,7 @@ const DOUBTFUL_MAX: usize = 16;
 const POINTER: &str = "CURRENT";
 const POINTER_NEXT: &str = "CURRENT.next";
 const BALLAST: &str = "ballast";
+const ROOM: &str = "room";
 
 /// The paths of one store.
 #[derive(Clone, Debug)]
@@ -182,6 +184,8 @@ impl Folder {
     /// Fills the ballast file up to `bytes` if it is shorter. Fails where there is no room, leaving none.
     pub(super) fn lay_ballast(&self, bytes: u64) -> Result<(), StoreError> {
         let path = self.dir.join(BALLAST);
+        // Left by a crash while it was tried whether there is room.
+        drop(fs::remove_file(self.dir.join(ROOM)));
         if fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() >= bytes) {
             return Ok(());
         }
@@ -189,6 +193,14 @@ impl Folder {
             drop(fs::remove_file(&path));
             StoreError::system("lay ballast in", &path)(error)
         })
+    }
+
+    /// Fails where `bytes` more cannot be written.
+    pub(super) fn try_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let path = self.dir.join(ROOM);
+        let filled = fill(&path, bytes);
+        drop(fs::remove_file(&path));
+        filled.map_err(StoreError::system("find room in", &self.dir))
     }
 
     /// Gives the ballast's room back; says whether there was any.

@@ -75,7 +75,7 @@ impl Store {
         }
         let refusal = OnceLock::new();
         if let Err(error) = folder.lay_ballast(options.ballast_bytes) {
-            tracing::warn!(dir = %dir.display(), %error, "no room for the ballast: the store takes no writes");
+            tracing::debug!(dir = %dir.display(), %error, "no room for the ballast: the store takes no writes");
             drop(refusal.set(format!("no room for the ballast of {} bytes", options.ballast_bytes)));
         }
         let store = Self {
@@ -257,6 +257,19 @@ mod tests {
             engine.close().unwrap();
             assert_begun_again(&home, |doubt| matches!(doubt, Doubt::Totals { .. }));
         }
+    }
+
+    #[test]
+    fn a_snapshot_that_was_cut_off_by_a_crash_or_a_full_disk_is_no_reason_to_doubt() {
+        let home = Home::new();
+        written(&home);
+        // Its name sorts behind that of the last whole one.
+        let unfinished = home.dir().join("gen-000001/snap.FFFFFFFFFFFFFFFF.generating");
+        fs::write(&unfinished, b"cut").unwrap();
+        let opened = home.open();
+        assert_eq!(opened.found, Found::Intact { applied: 5 });
+        assert_eq!(opened.store.get(Table::Plans, b"k").unwrap(), Some(b"v".to_vec()));
+        assert!(!unfinished.exists());
     }
 
     #[test]

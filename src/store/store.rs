@@ -139,10 +139,11 @@ impl Store {
         self.refusal.get().cloned()
     }
 
-    /// Sets the room aside that reopening on a full disk needs, if that was given back; while it cannot be, reopening
-    /// gains nothing.
+    /// Sets the room aside that reopening on a full disk needs, if that was given back, and makes sure that there is as
+    /// much beside it; while that cannot be, reopening gains nothing.
     pub fn keep_room(&self) -> Result<(), StoreError> {
-        self.folder.lay_ballast(self.options.ballast_bytes)
+        self.folder.lay_ballast(self.options.ballast_bytes)?;
+        self.folder.try_room(self.options.ballast_bytes)
     }
 
     /// Where it lies.
@@ -175,9 +176,14 @@ impl Store {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A read that found damage: what is written from here on could not be trusted either.
+    /// A read that found damage, or an engine that has failed: what is written from here on could not be trusted either.
     pub(super) fn distrust(&self, error: ReadError) -> StoreError {
-        let error = StoreError::from(error);
+        let error = match error {
+            ReadError::Engine(EngineError::System(source)) => {
+                StoreError::system("read", self.folder.dir())(source)
+            }
+            error @ (ReadError::Engine(_) | ReadError::Row { .. }) => StoreError::from(error),
+        };
         self.refuse(error.to_string());
         error
     }

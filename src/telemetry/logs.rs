@@ -4,6 +4,9 @@ use std::io;
 
 use tracing_subscriber::EnvFilter;
 
+/// What fails below us is told by whoever called it, once and with its cause: the store's engine says it five times.
+const QUIET: &str = "sled=off";
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogStyle {
@@ -27,8 +30,9 @@ pub struct FilterError {
 
 /// Begins to log. A second call changes nothing.
 pub fn init_logs(filter: &str, style: LogStyle) -> Result<(), FilterError> {
-    let parsed =
-        EnvFilter::try_new(filter).map_err(|source| FilterError { filter: filter.to_owned(), source })?;
+    // The filter may ask for it all the same: what comes later wins.
+    let parsed = EnvFilter::try_new(format!("{QUIET},{filter}"))
+        .map_err(|source| FilterError { filter: filter.to_owned(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(io::stderr);
     // The only error is that somebody logs already.
     let _ = match style {

@@ -30,7 +30,7 @@ const SCHEMA: u16 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum KnowledgeError {
     /// The store says no.
-    #[error("the store cannot be used")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// A row cannot be read.
     #[error("a row of the store cannot be read")]
