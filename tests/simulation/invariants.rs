@@ -36,7 +36,8 @@ fn a_kept_fold_goes_on_as_the_whole_ledger_does(told: &Told) -> Result<(), Strin
             wire::fold::decode(&bytes).map_err(|error| error.to_string())?.ok_or("of another format")?;
         let mut restored = Fold::restore(read.snapshot);
         after.iter().for_each(|record| restored.apply(record));
-        if format!("{restored:?}") != format!("{whole:?}") {
+        // As texts: a value may be NaN, which is not equal to itself.
+        if format!("{:?}", restored.snapshot()) != format!("{:?}", whole.snapshot()) {
             return Err(format!("a fold that was kept at record {} goes on otherwise", before.len()));
         }
     }
