@@ -110,7 +110,12 @@ impl<C: Core> Bench<C> {
 
     fn append(&mut self, topic: Topic, batch: Batch) -> u64 {
         let sequence = self.ledger.len() as u64 + 1;
-        self.ledger.push(Arc::new(Record { sequence, stored_at: self.now - self.fast, topic, batch: batch.into() }));
+        self.ledger.push(Arc::new(Record {
+            sequence,
+            stored_at: self.now - self.fast,
+            topic,
+            batch: batch.into(),
+        }));
         sequence
     }
 

@@ -126,7 +126,8 @@ mod tests {
         for julian in from.to_julian_day()..=to.to_julian_day() {
             let expected = time::Date::from_julian_day(julian).unwrap();
             let (year, month, day) = date_of(i64::from(julian - epoch));
-            let found = (i32::try_from(year).unwrap(), u8::try_from(month).unwrap(), u8::try_from(day).unwrap());
+            let found =
+                (i32::try_from(year).unwrap(), u8::try_from(month).unwrap(), u8::try_from(day).unwrap());
             assert_eq!(found, (expected.year(), u8::from(expected.month()), expected.day()));
         }
         let day = i64::from(from.to_julian_day() - epoch) * MILLIS_PER_DAY;

@@ -374,7 +374,12 @@ mod tests {
     fn a_record_is_shown_with_its_place_and_readable_times() {
         let batch = batch(vec![applied()]);
         let stored_at = Timestamp::from_millis(1_700_000_000_005);
-        let record = Record { sequence: 42, stored_at, topic: Topic::Verdicts(VerdictKind::Verified), batch: batch.into() };
+        let record = Record {
+            sequence: 42,
+            stored_at,
+            topic: Topic::Verdicts(VerdictKind::Verified),
+            batch: batch.into(),
+        };
         let json = to_json(&record);
         assert_eq!(json["sequence"], 42);
         assert_eq!(json["stored_at"], "2023-11-14T22:13:20.005Z");

@@ -89,7 +89,8 @@ impl<'de> Visitor<'de> for SeenVisitor {
 fn every_entry_of_the_ledger_is_written_and_read_as_ever() {
     for (name, entry) in fixtures::entries() {
         let batch = fixtures::batch(vec![entry]);
-        let record = Record { sequence: 42, stored_at: batch.at, topic: Topic::Plans, batch: batch.clone().into() };
+        let record =
+            Record { sequence: 42, stored_at: batch.at, topic: Topic::Plans, batch: batch.clone().into() };
         check(&format!("ledger_{name}"), &ledger::encode(&batch).unwrap(), &ledger::to_json(&record));
         let bytes = stored(&format!("ledger_{name}"), "msgpack");
         assert_eq!(ledger::decode(ContentType::MessagePack, &bytes).unwrap(), batch, "{name}");

@@ -95,7 +95,9 @@ fn symptoms(violations: &mut [&Violation], causes: &mut Vec<Cause>, names: &mut 
     causes.reserve_exact(1);
     for seen in violations.chunk_by(|one, other| one.rule.alert == other.rule.alert) {
         let share = seen.len() as f64 / violations.len() as f64;
-        let (Some(first), Some(confidence)) = (seen.first(), Confidence::new(SYMPTOM_ONLY * share)) else { continue };
+        let (Some(first), Some(confidence)) = (seen.first(), Confidence::new(SYMPTOM_ONLY * share)) else {
+            continue;
+        };
         let alert = &first.rule.alert;
         let mut evidence = String::with_capacity(alert.len() + EVIDENCE_BYTES);
         let _ = write!(evidence, "{alert} fires with value {} since {}", first.value, first.since);

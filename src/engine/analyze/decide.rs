@@ -30,12 +30,11 @@ pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) ->
     let mut decided = Decided { entries: Vec::new(), complete: true };
     let mut bytes = 0;
     let grouped;
-    let waiting = match fold.episodes.waiting(&configuration.scope_labels) {
-        Some(waiting) => waiting,
-        None => {
-            grouped = fold.episodes.grouped_by(&configuration.scope_labels);
-            &grouped
-        }
+    let waiting = if let Some(waiting) = fold.episodes.waiting(&configuration.scope_labels) {
+        waiting
+    } else {
+        grouped = fold.episodes.grouped_by(&configuration.scope_labels);
+        &grouped
     };
     decided.entries.reserve_exact(entries_max.min(2 * waiting.len()));
     let mut joining: Vec<&Episode> = Vec::new();

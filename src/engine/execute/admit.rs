@@ -347,7 +347,8 @@ impl Admitting {
             lease: wanted.lease.revision,
             timeout: wanted.action.timeout,
         });
-        self.mine.insert(attempt, Mine { intent: Arc::clone(&intent), action: wanted.action, started: false });
+        self.mine
+            .insert(attempt, Mine { intent: Arc::clone(&intent), action: wanted.action, started: false });
         intent
     }
 

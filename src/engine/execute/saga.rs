@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::fold::{Attempt, Fold, IncidentState, PlanState};
-use crate::model::{
-    Action, AttemptId, Idempotency, OutcomeResult, PlanEnd, Reason, Timestamp, VerdictKind,
-};
+use crate::model::{Action, AttemptId, Idempotency, OutcomeResult, PlanEnd, Reason, Timestamp, VerdictKind};
 
 /// Tries at one action; the third time is not the charm.
 const ATTEMPTS_MAX: u32 = 3;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::fold::Fold;
-use crate::model::{
-    Entry, EpisodeId, Reason, Report, ReportId, Role, Timestamp, Topic, Verdict, Violation,
-};
+use crate::model::{Entry, EpisodeId, Reason, Report, ReportId, Role, Timestamp, Topic, Verdict, Violation};
 
 /// Decisions of the step that is being made.
 #[derive(Debug)]

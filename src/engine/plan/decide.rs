@@ -8,8 +8,8 @@ use super::candidates::{self, Candidate, Lack};
 use crate::engine::Configuration;
 use crate::engine::fold::{Fold, IncidentState, PlanState};
 use crate::model::{
-    Action, ActionId, ActionSpec, IncidentId, Mode, Plan, PlanEnd, PlanId, Playbook, Reason,
-    Report, ReportId, StepTemplate, Timestamp,
+    Action, ActionId, ActionSpec, IncidentId, Mode, Plan, PlanEnd, PlanId, Playbook, Reason, Report,
+    ReportId, StepTemplate, Timestamp,
 };
 
 /// Longest wait for an incident to become stable where the playbook does not say.
