@@ -301,46 +301,39 @@ pub struct Decision<'a> {
 
 /// The id of a message: a function of what its entries are about, and of nothing that two deciders could differ in.
 pub fn message_id(entries: &[Entry]) -> MessageId {
-    let mut parts: Vec<u128> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let part = match entry {
-            Entry::Violation(violation) => {
-                MessageId::of(&[&"violation", &violation.episode, &u64::from(violation.rev)])
-            }
-            Entry::Incident(incident) => MessageId::of(&[
-                &"incident",
-                &incident.id,
-                &u64::from(incident.rev),
-                &incident.phase.as_str(),
-            ]),
-            Entry::Analysis(analysis) => MessageId::of(&[&"analysis", &analysis.id]),
-            Entry::Plan(plan) => MessageId::of(&[&"plan", &plan.id]),
-            Entry::Admission(Admission::Intent(intent)) => MessageId::of(&[&"intent", &intent.attempt]),
-            Entry::Admission(Admission::Release(release)) => MessageId::of(&[&"release", &release.plan]),
-            Entry::Admission(Admission::Halt { request, .. }) => MessageId::of(&[&"halt", request]),
-            Entry::Admission(Admission::Resume { request, .. }) => MessageId::of(&[&"resume", request]),
-            Entry::Admission(Admission::Charter { generation }) => {
-                MessageId::of(&[&"charter", &generation.0])
-            }
-            Entry::Outcome(outcome) => MessageId::of(&[&"outcome", &outcome.attempt]),
-            Entry::Verdict(verdict) => MessageId::of(&[&"verdict", &verdict.plan]),
-            Entry::Report(report) => MessageId::of(&[&"report", &report.id]),
-            Entry::Change(change) => MessageId::of(&[&"change", &change.id]),
-            Entry::Applied { generation, hash } => {
-                MessageId::of(&[&"applied", &generation.0, &hash.as_ref()])
-            }
-        };
-        parts.push(part.as_u128());
-    }
-    MessageId::of(&[&Parts(parts)])
+    MessageId::of(&[&Entries(entries)])
 }
 
-struct Parts(Vec<u128>);
+/// What each entry is about. The word before it says how long that is, so that no two lists are the same bytes.
+struct Entries<'a>(&'a [Entry]);
 
-impl Causal for Parts {
+impl Causal for Entries<'_> {
     fn feed(&self, causes: &mut Causes) {
-        for part in &self.0 {
-            causes.add_array(part.to_be_bytes());
+        let mut about = |parts: &[&dyn Causal]| parts.iter().for_each(|part| part.feed(causes));
+        for entry in self.0 {
+            match entry {
+                Entry::Violation(violation) => {
+                    about(&[&"violation", &violation.episode, &u64::from(violation.rev)]);
+                }
+                Entry::Incident(incident) => {
+                    let (rev, phase) = (u64::from(incident.rev), incident.phase.as_str());
+                    about(&[&"incident", &incident.id, &rev, &phase]);
+                }
+                Entry::Analysis(analysis) => about(&[&"analysis", &analysis.id]),
+                Entry::Plan(plan) => about(&[&"plan", &plan.id]),
+                Entry::Admission(Admission::Intent(intent)) => about(&[&"intent", &intent.attempt]),
+                Entry::Admission(Admission::Release(release)) => about(&[&"release", &release.plan]),
+                Entry::Admission(Admission::Halt { request, .. }) => about(&[&"halt", request]),
+                Entry::Admission(Admission::Resume { request, .. }) => about(&[&"resume", request]),
+                Entry::Admission(Admission::Charter { generation }) => about(&[&"charter", &generation.0]),
+                Entry::Outcome(outcome) => about(&[&"outcome", &outcome.attempt]),
+                Entry::Verdict(verdict) => about(&[&"verdict", &verdict.plan]),
+                Entry::Report(report) => about(&[&"report", &report.id]),
+                Entry::Change(change) => about(&[&"change", &change.id]),
+                Entry::Applied { generation, hash } => {
+                    about(&[&"applied", &generation.0, &hash.as_ref()]);
+                }
+            }
         }
     }
 }

@@ -113,17 +113,18 @@ pub trait Causal {
 /// Causes of most ids fit: three blocks of the hash function.
 const CAUSES_IN_HAND: usize = 192;
 
-/// The causes of an id, as bytes: kept together, because one call for all of them is the cheapest way to hash few.
+/// The causes of an id, as bytes: kept together, because one call for all of them is the cheapest way to hash few, and
+/// many are hashed several blocks at once.
 pub struct Causes {
     in_hand: [u8; CAUSES_IN_HAND],
     filled: usize,
     /// What came before, where there was more than fits.
-    before: Option<Box<blake3::Hasher>>,
+    before: Vec<u8>,
 }
 
 impl Causes {
     fn new() -> Self {
-        Self { in_hand: [0; CAUSES_IN_HAND], filled: 0, before: None }
+        Self { in_hand: [0; CAUSES_IN_HAND], filled: 0, before: Vec::new() }
     }
 
     /// Adds a number: the length is known where it is written, which makes this one move.
@@ -151,17 +152,17 @@ impl Causes {
 
     #[cold]
     fn add_behind(&mut self, bytes: &[u8]) {
-        let before = self.before.get_or_insert_with(Box::default);
-        before.update(&self.in_hand[..self.filled]);
-        before.update(bytes);
+        self.before.extend_from_slice(&self.in_hand[..self.filled]);
+        self.before.extend_from_slice(bytes);
         self.filled = 0;
     }
 
-    fn digest(self) -> u128 {
-        let in_hand = &self.in_hand[..self.filled];
-        let hash = match self.before {
-            Some(mut before) => before.update(in_hand).finalize(),
-            None => blake3::hash(in_hand),
+    fn digest(mut self) -> u128 {
+        let hash = if self.before.is_empty() {
+            blake3::hash(&self.in_hand[..self.filled])
+        } else {
+            self.add_behind(&[]);
+            blake3::hash(&self.before)
         };
         let mut bytes = [0_u8; 16];
         bytes.copy_from_slice(&hash.as_bytes()[..16]);

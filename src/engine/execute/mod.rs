@@ -8,9 +8,9 @@
 mod admit;
 mod ledger_time;
 mod saga;
+mod sayings;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use rustc_hash::FxHashSet;
 
 use super::outbox::{Decision, Outbox};
 use super::{Acted, Configuration, Core, Delivery, Done, Input, Intake, Lease, Step, Token, Work};
-use crate::engine::fold::{Attempt, Fold, PlanState};
+use crate::engine::fold::{Fold, PlanState};
 use crate::model::{
-    Admission, Entry, IncidentId, OperatorRequest, Outcome, OutcomeResult, PlanEnd, PlanId, Reason, Record,
-    Release, Report, ReportId, Role, Timestamp, Topic, Verdict, VerdictKind,
+    Admission, Entry, IncidentId, OperatorRequest, PlanId, Reason, Record, Release, Role, Timestamp, Topic,
 };
 use admit::{Admitting, View};
 use ledger_time::LedgerTime;
 use saga::{Next, Viewer};
+use sayings::{Said, Saying, in_doubt, is_heard, report, tell_end, tell_shadow, unverified};
 
 /// Shards of plans: a few times the executors that one would run, so that they can share evenly.
 pub const SHARDS: u16 = 8;
@@ -40,9 +40,6 @@ pub fn shard_of(incident: IncidentId) -> u16 {
 const FIRST_SHARD: u16 = 0;
 /// It does so once in this time, whatever its clock says of the age.
 const SAY_AGAIN_EVERY: Duration = Duration::from_hours(24);
-
-/// Room for what most shadow plans would do: made once.
-const SHADOW_TEXT_BYTES: usize = 128;
 
 /// Less that was said than this is not searched for what nobody will hear.
 const KEPT_WITHOUT_SEARCH: usize = 1_024;
@@ -71,14 +68,6 @@ pub struct Executor {
 struct Owned {
     lease: Lease,
     since: Timestamp,
-}
-
-/// Something that is said once about a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Said {
-    Report(PlanId, Reason),
-    Verdict(PlanId),
-    Outcome(crate::model::AttemptId),
 }
 
 impl Executor {
@@ -203,13 +192,18 @@ impl Executor {
     /// Says each thing once; whether it was heard is seen in the fold. What is said on one topic goes together.
     fn say(&mut self, now: Timestamp, step: &mut Step, said: impl IntoIterator<Item = Saying>) {
         let mut by_topic: Vec<(Topic, Vec<Entry>)> = Vec::new();
+        let said = said.into_iter();
+        let expected = said.size_hint().0;
         for (key, topic, entry) in said {
             if is_heard(&self.fold, key) || !self.said.insert(key) {
                 continue;
             }
-            match by_topic.iter_mut().find(|(known, _)| *known == topic) {
-                Some((_, entries)) => entries.push(entry),
-                None => by_topic.push((topic, vec![entry])),
+            if let Some((_, entries)) = by_topic.iter_mut().find(|(known, _)| *known == topic) {
+                entries.push(entry);
+            } else {
+                let mut entries = Vec::with_capacity(expected);
+                entries.push(entry);
+                by_topic.push((topic, entries));
             }
         }
         for (topic, entries) in by_topic {
@@ -389,89 +383,6 @@ impl Executor {
     fn leases_until(&self) -> BTreeMap<u16, Timestamp> {
         self.leases.iter().map(|(shard, owned)| (*shard, owned.lease.until)).collect()
     }
-}
-
-/// Whether the fold shows what was said, or what it was about is forgotten.
-fn is_heard(fold: &Fold, said: Said) -> bool {
-    match said {
-        Said::Report(plan, reason) => fold.plans.get(plan).is_none_or(|plan| plan.reported.contains(reason)),
-        Said::Verdict(plan) => fold.plans.get(plan).is_none_or(|plan| plan.verdict.is_some()),
-        Said::Outcome(attempt) => fold.plans.attempt(attempt).is_none_or(|attempt| attempt.outcome.is_some()),
-    }
-}
-
-type Saying = (Said, Topic, Entry);
-
-fn report(plan: &PlanState, reason: Reason, text: String, now: Timestamp) -> Saying {
-    let id = plan.plan.id;
-    let report = Report {
-        id: ReportId::of(&[&id, &reason.as_str()]),
-        reason,
-        text: text.into(),
-        incident: Some(plan.plan.incident),
-        plan: Some(id),
-        at: now,
-    };
-    (Said::Report(id, reason), Topic::Reports(Role::Executor), Entry::Report(Arc::new(report)))
-}
-
-fn tell_shadow(plan: &PlanState, now: Timestamp) -> Saying {
-    let mut text = String::with_capacity(SHADOW_TEXT_BYTES);
-    text.push_str(&plan.plan.playbook);
-    text.push_str(" would ");
-    for (number, step) in plan.plan.steps.iter().enumerate() {
-        text.push_str(if number > 0 { ", then " } else { "" });
-        text.push_str(&step.name);
-    }
-    let _ = write!(text, " on {}", plan.plan.scope);
-    report(plan, Reason::Shadow, text, now)
-}
-
-fn in_doubt(plan: &PlanState, attempt: &Attempt, now: Timestamp) -> [Saying; 2] {
-    let outcome = Outcome {
-        attempt: attempt.intent.attempt,
-        action: attempt.intent.action,
-        plan: plan.plan.id,
-        incident: plan.plan.incident,
-        result: OutcomeResult::InDoubt,
-        started_at: attempt.stored_at,
-        ended_at: now,
-        output: format!("{} was admitted and never said how it ended", attempt.intent.executor).into(),
-    };
-    let text =
-        format!("attempt {} of {} may or may not have happened", attempt.intent.number, plan.plan.playbook);
-    [
-        (
-            Said::Outcome(attempt.intent.attempt),
-            Topic::Outcomes(OutcomeResult::InDoubt),
-            Entry::Outcome(Arc::new(outcome)),
-        ),
-        report(plan, Reason::InDoubt, text, now),
-    ]
-}
-
-fn unverified(plan: &PlanState, effect_ended: Timestamp, now: Timestamp) -> Saying {
-    let silence: Duration = now.saturating_since(effect_ended);
-    let verdict = Verdict {
-        plan: plan.plan.id,
-        incident: plan.plan.incident,
-        playbook: Arc::clone(&plan.plan.playbook),
-        cause: Arc::clone(&plan.plan.cause),
-        scope: plan.plan.scope.clone(),
-        kind: VerdictKind::Inconclusive,
-        reason: format!("no monitor gave a verdict within {} s of the effect", silence.as_secs()).into(),
-        before: None,
-        after: None,
-        evaluations: 0,
-        at: now,
-    };
-    let topic = Topic::Verdicts(VerdictKind::Inconclusive);
-    (Said::Verdict(plan.plan.id), topic, Entry::Verdict(Arc::new(verdict)))
-}
-
-fn tell_end(plan: &PlanState, end: PlanEnd, reason: Reason, now: Timestamp) -> Saying {
-    let text = format!("{} ends as {}", plan.plan.playbook, end.as_str());
-    report(plan, reason, text, now)
 }
 
 #[cfg(test)]

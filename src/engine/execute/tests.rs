@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::*;
 use crate::engine::testing::{Bench, configuration, incident, intent_of, plan, violation};
 use crate::model::{
-    Charter, Confidence, Generation, Idempotency, Incident, IncidentPhase, Labels, Mode, Plan, Severity,
+    Charter, Confidence, Generation, Idempotency, Incident, IncidentPhase, Labels, Mode, OutcomeResult, Plan,
+    Report, ReportId, Severity, VerdictKind,
 };
 
 const HOUR: Duration = Duration::from_hours(1);

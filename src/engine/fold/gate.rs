@@ -59,6 +59,8 @@ pub struct Gate {
     started: VecDeque<Timestamp>,
     /// When a playbook last began to act on a scope.
     acted: BTreeMap<(Arc<str>, Labels), Timestamp>,
+    /// None of these is older: not every record is reason to look through them.
+    acted_from: Timestamp,
 }
 
 impl Gate {
@@ -161,6 +163,7 @@ impl Gate {
         self.started.push_back(stored_at);
         if self.in_flight.insert(intent.plan) {
             self.acting_for.insert(intent.incident, intent.plan);
+            self.acted_from = if self.acted.is_empty() { stored_at } else { self.acted_from.min(stored_at) };
             self.acted.insert((Arc::clone(&intent.playbook), intent.scope.clone()), stored_at);
         }
     }
@@ -214,7 +217,6 @@ impl Gate {
     }
 
     pub(super) fn restore(snapshot: GateSnapshot) -> Self {
-        let acted = snapshot.acted.into_iter().map(|(playbook, scope, at)| ((playbook, scope), at));
         Self {
             last_sequence: snapshot.last_sequence,
             halted: snapshot.halted,
@@ -225,7 +227,8 @@ impl Gate {
             in_flight: snapshot.in_flight.into_iter().collect(),
             acting_for: snapshot.acting_for.into_iter().collect(),
             started: snapshot.started.into(),
-            acted: acted.collect(),
+            acted_from: snapshot.acted.iter().map(|(_, _, at)| *at).min().unwrap_or_default(),
+            acted: snapshot.acted.into_iter().map(|(playbook, scope, at)| ((playbook, scope), at)).collect(),
         }
     }
 
@@ -237,8 +240,9 @@ impl Gate {
         {
             self.started.pop_front();
         }
-        if self.acted.values().any(|acted| now.saturating_since(*acted) > COOLDOWN_KEPT) {
+        if !self.acted.is_empty() && now.saturating_since(self.acted_from) > COOLDOWN_KEPT {
             self.acted.retain(|_, acted| now.saturating_since(*acted) <= COOLDOWN_KEPT);
+            self.acted_from = self.acted.values().copied().min().unwrap_or_default();
         }
     }
 }
