@@ -611,7 +611,8 @@ fn what_is_published_is_found() {
     assert!(code == 0 && out.contains("ENTRY") && out.contains("High firing with value 9"), "{out}");
     let episode = id.replacen("in-", "ep-", 1);
     assert!(dev.ask(&["explain", &episode]).to_string().contains("High"));
-    let unknown = format!("{}0", &id[..id.len() - 1]);
+    let (known, last) = id.split_at(id.len() - 1);
+    let unknown = format!("{known}{}", if last == "0" { "1" } else { "0" });
     let (code, _, err) = told(&["explain", &unknown, "--server", &dev.server]);
     assert!(code == 1 && err.starts_with(&format!("nothing is known under the id `{unknown}`")), "{err}");
     dev.stop();
