@@ -117,6 +117,11 @@ impl Queue {
         }
     }
 
+    /// Up to here everything is settled.
+    fn settled(&self) -> u64 {
+        self.unsettled.first_key_value().map_or(self.next, |(first, _)| *first) - 1
+    }
+
     /// When the next unsettled delivery comes again, if it is not settled before.
     pub fn next_redelivery(&self) -> Option<Timestamp> {
         self.unsettled.values().map(|unsettled| unsettled.again_at).min()
@@ -133,8 +138,11 @@ struct Consumer {
 #[derive(Clone, Debug, Default)]
 pub struct MemoryLedger {
     precedence: Precedence,
+    /// Records that are forgotten.
+    forgotten: u64,
+    /// Those after them.
     records: Vec<Arc<Record>>,
-    last_on: BTreeMap<Topic, u64>,
+    last_on: BTreeMap<Topic, Arc<Record>>,
     /// Looked up, never iterated.
     ids: FxHashMap<MessageId, (u64, Timestamp)>,
     consumers: BTreeMap<Arc<str>, Consumer>,
@@ -167,9 +175,10 @@ impl MemoryLedger {
         if let Some(answered) = answered {
             return answered;
         }
-        let sequence = self.records.len() as u64 + 1;
-        self.records.push(Arc::new(Record { sequence, stored_at: now, topic, batch: Arc::clone(batch) }));
-        self.last_on.insert(topic, sequence);
+        let sequence = self.last_sequence() + 1;
+        let record = Arc::new(Record { sequence, stored_at: now, topic, batch: Arc::clone(batch) });
+        self.last_on.insert(topic, Arc::clone(&record));
+        self.records.push(record);
         self.ids.insert(batch.id, (sequence, now));
         Published::Stored { sequence, duplicate: false }
     }
@@ -182,13 +191,34 @@ impl MemoryLedger {
     /// Takes up to `max` deliveries from a shared queue.
     pub fn pull(&mut self, now: Timestamp, consumer: &str, max: usize) -> Vec<Delivered> {
         let Some(consumer) = self.consumers.get_mut(consumer) else { return Vec::new() };
-        let records = &self.records;
-        let matches = |sequence| record_at(records, sequence).is_some_and(|it| (consumer.filter)(it.topic));
-        let taken = consumer.queue.pull(now, max, records.len() as u64, matches);
+        let (records, forgotten) = (&self.records, self.forgotten);
+        let record_at = |sequence| records.get(index_of(sequence, forgotten)?);
+        let matches = |sequence| record_at(sequence).is_some_and(|it| (consumer.filter)(it.topic));
+        let taken = consumer.queue.pull(now, max, forgotten + records.len() as u64, matches);
         let records = taken
             .into_iter()
-            .filter_map(|(sequence, delivered)| Some((Arc::clone(record_at(records, sequence)?), delivered)));
+            .filter_map(|(sequence, delivered)| Some((Arc::clone(record_at(sequence)?), delivered)));
         records.collect()
+    }
+
+    /// Forgets what everybody has read: records up to `read` that nobody can ask for any more. The last one on each topic
+    /// stays, and so does whatever the server would know a duplicate of, or deliver again.
+    pub fn forget(&mut self, now: Timestamp, read: u64) {
+        let settled = self.consumers.values().map(|consumer| consumer.queue.settled()).min();
+        let read = read.min(settled.unwrap_or(u64::MAX));
+        let is_over = |record: &Arc<Record>| {
+            record.sequence <= read && now.saturating_since(record.stored_at) >= DUPLICATE_WINDOW
+        };
+        let over = self.records.iter().take_while(|record| is_over(record)).count();
+        // Not each by itself: what is left moves up.
+        if over > self.records.len() / 2 {
+            for record in self.records.drain(..over) {
+                if self.ids.get(&record.batch.id).is_some_and(|(sequence, _)| *sequence == record.sequence) {
+                    self.ids.remove(&record.batch.id);
+                }
+            }
+            self.forgotten += over as u64;
+        }
     }
 
     /// The shared queue of this name.
@@ -196,24 +226,25 @@ impl MemoryLedger {
         self.consumers.get_mut(consumer).map(|consumer| &mut consumer.queue)
     }
 
-    /// The records from a place on, in order.
+    /// The records from a place on, in order, as far as they are not forgotten.
     pub fn read_from(&self, sequence: u64) -> &[Arc<Record>] {
-        self.records.get(index_of(sequence)..).unwrap_or_default()
+        let index = index_of(sequence.max(self.forgotten + 1), self.forgotten);
+        index.and_then(|index| self.records.get(index..)).unwrap_or_default()
     }
 
     /// The record at a place.
     pub fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
-        record_at(&self.records, sequence)
+        self.records.get(index_of(sequence, self.forgotten)?)
     }
 
     /// The last record on a topic.
     pub fn last_on(&self, topic: Topic) -> Option<&Arc<Record>> {
-        self.get(self.last_sequence_on(topic))
+        self.last_on.get(&topic)
     }
 
     /// The last place of all.
     pub fn last_sequence(&self) -> u64 {
-        self.records.len() as u64
+        self.forgotten + self.records.len() as u64
     }
 
     /// The topics that were written on.
@@ -222,16 +253,13 @@ impl MemoryLedger {
     }
 
     fn last_sequence_on(&self, topic: Topic) -> u64 {
-        self.last_on.get(&topic).copied().unwrap_or(0)
+        self.last_on.get(&topic).map_or(0, |record| record.sequence)
     }
 }
 
-fn record_at(records: &[Arc<Record>], sequence: u64) -> Option<&Arc<Record>> {
-    sequence.checked_sub(1).and_then(|index| records.get(usize::try_from(index).ok()?))
-}
-
-fn index_of(sequence: u64) -> usize {
-    usize::try_from(sequence.saturating_sub(1)).unwrap_or(usize::MAX)
+/// Where the record at a place is, if it is not forgotten.
+fn index_of(sequence: u64, forgotten: u64) -> Option<usize> {
+    usize::try_from(sequence.checked_sub(forgotten + 1)?).ok()
 }
 
 #[cfg(test)]
@@ -239,20 +267,56 @@ mod tests {
     use super::*;
     use crate::model::{Basis, Role};
 
-    /// Measured on three replicas of nats-server 2.15.1; one alone is in the conformance suite.
-    #[test]
-    fn with_replicas_a_known_id_comes_before_a_condition_that_does_not_hold() {
-        let mut ledger = MemoryLedger::default();
-        ledger.answer_by(Precedence::Id);
-        let batch = Arc::new(Batch {
-            id: MessageId::of(&[&"one"]),
+    fn batch(name: &str) -> Arc<Batch> {
+        Arc::new(Batch {
+            id: MessageId::of(&[&name]),
             role: Role::Executor,
             instance: "test".into(),
             at: Timestamp::from_millis(0),
             basis: Basis::default(),
             trace: 0,
             entries: Vec::new(),
-        });
+        })
+    }
+
+    #[test]
+    fn only_what_nobody_can_ask_for_is_forgotten() {
+        let mut ledger = MemoryLedger::default();
+        let at = |minutes| Timestamp::from_millis(0) + Duration::from_mins(minutes);
+        let queue: Arc<str> = "queue".into();
+        ledger.create_consumer(
+            &queue,
+            |topic| topic == Topic::Plans,
+            Queue::new(Duration::from_hours(1), 10),
+        );
+        for (minute, topic) in
+            [Topic::Changes, Topic::Plans, Topic::Control, Topic::Changes].into_iter().enumerate()
+        {
+            let minute = minute as u64;
+            ledger.publish(at(minute), topic, &batch(&minute.to_string()), None);
+        }
+        assert_eq!(ledger.pull(at(4), &queue, 10).len(), 1);
+        ledger.forget(at(30), 4);
+        assert_eq!(ledger.read_from(1).len(), 4, "the delivery may come again");
+        ledger.queue(&queue).unwrap().settle(at(30), 2, &Done::Ack);
+        ledger.forget(at(30), 1);
+        assert_eq!(ledger.read_from(1).len(), 4, "three of four were not read");
+        ledger.forget(at(12), 4);
+        assert_eq!((ledger.read_from(1).len(), ledger.last_sequence()), (1, 4), "the last one is too young");
+        assert!(ledger.get(2).is_none() && ledger.get(4).is_some() && ledger.read_from(5).is_empty());
+        assert_eq!(ledger.last_on(Topic::Plans).map(|record| record.sequence), Some(2));
+        let again = ledger.publish(at(12), Topic::Changes, &batch("3"), None);
+        assert_eq!(again, Published::Stored { sequence: 4, duplicate: true });
+        let new = ledger.publish(at(12), Topic::Changes, &batch("0"), Some(4));
+        assert_eq!(new, Published::Stored { sequence: 5, duplicate: false });
+    }
+
+    /// Measured on three replicas of nats-server 2.15.1; one alone is in the conformance suite.
+    #[test]
+    fn with_replicas_a_known_id_comes_before_a_condition_that_does_not_hold() {
+        let mut ledger = MemoryLedger::default();
+        ledger.answer_by(Precedence::Id);
+        let batch = batch("one");
         let now = Timestamp::from_millis(1);
         let mut publish = || ledger.publish(now, Topic::Admission, &batch, Some(0));
         assert_eq!(publish(), Published::Stored { sequence: 1, duplicate: false });

@@ -14,6 +14,7 @@ pub enum Few<T> {
 
 impl<T: Copy + Ord> Few<T> {
     /// Adds a member; whether it is new.
+    #[inline]
     pub fn insert(&mut self, member: T) -> bool {
         match self {
             Self::One(one @ None) => {
@@ -30,6 +31,7 @@ impl<T: Copy + Ord> Few<T> {
     }
 
     /// Takes a member out; whether it was there.
+    #[inline]
     pub fn remove(&mut self, member: T) -> bool {
         match self {
             Self::One(one) => one.take_if(|one| *one == member).is_some(),
@@ -38,6 +40,7 @@ impl<T: Copy + Ord> Few<T> {
     }
 
     /// Takes out the first.
+    #[inline]
     pub fn pop_first(&mut self) -> Option<T> {
         match self {
             Self::One(one) => one.take(),
@@ -46,6 +49,7 @@ impl<T: Copy + Ord> Few<T> {
     }
 
     /// The first.
+    #[inline]
     pub fn first(&self) -> Option<&T> {
         match self {
             Self::One(one) => one.as_ref(),
@@ -54,6 +58,7 @@ impl<T: Copy + Ord> Few<T> {
     }
 
     /// The last.
+    #[inline]
     pub fn last(&self) -> Option<&T> {
         match self {
             Self::One(one) => one.as_ref(),
@@ -62,6 +67,7 @@ impl<T: Copy + Ord> Few<T> {
     }
 
     /// How many there are.
+    #[inline]
     pub fn len(&self) -> usize {
         match self {
             Self::One(one) => usize::from(one.is_some()),
@@ -70,11 +76,13 @@ impl<T: Copy + Ord> Few<T> {
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The members in their order.
+    #[inline]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         let (one, more) = match self {
             Self::One(one) => (one.as_ref(), None),

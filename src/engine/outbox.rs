@@ -116,11 +116,18 @@ impl Outbox {
     /// are in the ledger. A conditional decision must fit into one message.
     pub fn publish(&mut self, step: &mut Step, decision: Decision<'_>) -> Vec<Ticket> {
         let Decision { now, topic, entries, basis, expected_last, holds } = decision;
+        let fitting = size::fitting(&entries);
+        if !entries.is_empty() && fitting == entries.len() {
+            let batch = self.batch(now, basis, entries);
+            return vec![self.send(step, topic, batch, expected_last, holds)];
+        }
         let mut tickets = Vec::new();
-        let mut rest = entries;
-        while !rest.is_empty() {
-            let tail = rest.split_off(size::fitting(&rest));
-            let batch = self.batch(now, basis, std::mem::replace(&mut rest, tail));
+        let mut rest = entries.into_iter();
+        while !rest.as_slice().is_empty() {
+            let fitting = size::fitting(rest.as_slice());
+            // Each in a list of its own length: they are kept for as long as the ledger is.
+            let entries: Vec<Entry> = rest.by_ref().take(fitting).collect();
+            let batch = self.batch(now, basis, entries);
             tickets.push(self.send(step, topic, batch, expected_last, holds));
         }
         tickets

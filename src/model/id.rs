@@ -28,6 +28,7 @@ macro_rules! ids {
         pub struct $name(u128);
 
         impl Hash for $name {
+            #[inline]
             fn hash<H: Hasher>(&self, state: &mut H) {
                 state.write_u64(low_half(self.0));
             }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::Timestamp;
@@ -52,7 +53,7 @@ const OVERLAID_USUALLY: usize = 3;
 
 /// A set of labels, sorted by name, without duplicates and without empty values (in Prometheus' data model a label
 /// with an empty value is a label that is not there). Cloning it copies a pointer.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Labels(Arc<[Pair]>);
 
 impl Labels {
@@ -162,6 +163,15 @@ impl Labels {
     /// Whether every label of `other` is here with the same value.
     pub fn contains_all(&self, other: &Self) -> bool {
         other.iter().all(|(name, value)| self.get(name) == Some(value))
+    }
+}
+
+impl Hash for Labels {
+    /// Of the values: sets that are kept together mostly have the same names.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.iter().for_each(|(_, value)| state.write(value.as_bytes()));
+        state.write_usize(self.0.len());
     }
 }
 

@@ -107,6 +107,8 @@ impl Replay<'_> {
             self.world.give(at, self.monitor, Input::Frame(frame));
         }
         self.world.run_until(at);
+        // A year of samples makes more decisions than memory holds.
+        self.world.forget(self.told);
         self.scrape = scrape;
         self.scrape.clear();
     }

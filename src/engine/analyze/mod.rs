@@ -217,13 +217,13 @@ impl Analyzer {
         for incident in incidents {
             by_phase.entry(incident.phase).or_default().push(Entry::Incident(incident));
         }
-        for (phase, mut entries) in by_phase {
+        for (phase, entries) in by_phase {
             let topic = Topic::Incidents(phase);
-            while !entries.is_empty() {
-                let rest = entries.split_off(entries.len().min(COPIES_PER_MESSAGE_MAX));
+            let mut rest = entries.into_iter();
+            while !rest.as_slice().is_empty() {
+                let entries = rest.by_ref().take(COPIES_PER_MESSAGE_MAX).collect();
                 let decision = Decision { now, topic, entries, basis, expected_last: None, holds };
                 self.outbox.publish(step, decision);
-                entries = rest;
             }
         }
     }

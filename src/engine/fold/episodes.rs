@@ -94,22 +94,25 @@ impl Episodes {
     /// Takes in a revision; whether the episode has just ceased to fire.
     pub(super) fn apply(&mut self, stored_at: Timestamp, violation: &Arc<Violation>) -> bool {
         let id = violation.episode;
-        let Some(known) = self.known.get_mut(id) else {
-            let episode = Episode {
+        let mut is_new = false;
+        let known = self.known.get_or_insert_with(id, || {
+            is_new = true;
+            Episode {
                 violation: Arc::clone(violation),
                 first_at: violation.at,
                 first_stored_at: stored_at,
                 incident: None,
-            };
-            if let Some(waiting) = &mut self.waiting {
-                waiting.insert(&episode);
             }
-            if episode.is_firing() {
+        });
+        if is_new {
+            if let Some(waiting) = &mut self.waiting {
+                waiting.insert(known);
+            }
+            if known.is_firing() {
                 self.fires(violation);
             }
-            self.known.insert(id, episode);
             return false;
-        };
+        }
         if violation.rev <= known.violation.rev {
             return false;
         }

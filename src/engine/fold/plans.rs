@@ -137,7 +137,20 @@ impl Plans {
 
     /// Takes in a plan; `Ok(false)` where it was known.
     pub(super) fn apply(&mut self, record: &Record, plan: &Arc<Plan>) -> Result<bool, Conflict> {
-        if let Some(known) = self.known.get(plan.id) {
+        let mut is_new = false;
+        let known = self.known.get_or_insert_with(plan.id, || {
+            is_new = true;
+            PlanState {
+                plan: Arc::clone(plan),
+                sequence: record.sequence,
+                stored_at: record.stored_at,
+                attempts: BTreeMap::new(),
+                verdict: None,
+                release: None,
+                reported: Reasons::default(),
+            }
+        });
+        if !is_new {
             // When it was made is not what it says.
             let same = known.plan.playbook == plan.playbook && known.plan.steps == plan.steps;
             return if same { Ok(false) } else { Err(Conflict) };
@@ -147,18 +160,6 @@ impl Plans {
         if plan.mode == Mode::Auto {
             self.live.insert((record.sequence, plan.id));
         }
-        self.known.insert(
-            plan.id,
-            PlanState {
-                plan: Arc::clone(plan),
-                sequence: record.sequence,
-                stored_at: record.stored_at,
-                attempts: BTreeMap::new(),
-                verdict: None,
-                release: None,
-                reported: Reasons::default(),
-            },
-        );
         Ok(true)
     }
 

@@ -1,5 +1,6 @@
 //! A process in a world, and what can happen to it.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -65,6 +66,32 @@ pub(super) struct Place {
     pub(super) inside: bool,
     pub(super) order: u64,
 }
+
+/// An event at its place. No two have the same.
+pub(super) struct Scheduled {
+    pub(super) place: Place,
+    pub(super) event: Event,
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place.cmp(&other.place)
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+}
+
+impl Eq for Scheduled {}
 
 impl Member<'_> {
     pub(super) fn token(&mut self, source: Source) -> Token {

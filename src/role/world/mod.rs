@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use member::MemberId;
 pub use weather::{Calm, Hop, Weather};
 
-use member::{Event, Member, Place, Poll, Source, local};
+use member::{Event, Member, Place, Poll, Scheduled, Source, local};
 
 use super::live::ACK_WAIT;
 use crate::bus::memory::{Filter, MemoryLedger, Precedence, Queue};
@@ -44,8 +44,8 @@ pub struct World<'a, W> {
     intake: Vec<(Timestamp, Arc<Intake>)>,
     intake_queues: BTreeMap<MemberId, Queue>,
     members: Vec<Member<'a>>,
-    events: BTreeMap<u64, Event>,
-    places: BinaryHeap<Reverse<(Place, u64)>>,
+    /// The next event on top.
+    events: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     target: Target<'a>,
 }
@@ -60,8 +60,7 @@ impl<'a, W: Weather> World<'a, W> {
             intake: Vec::new(),
             intake_queues: BTreeMap::new(),
             members: Vec::new(),
-            events: BTreeMap::new(),
-            places: BinaryHeap::new(),
+            events: BinaryHeap::new(),
             scheduled: 0,
             target,
         }
@@ -165,13 +164,10 @@ impl<'a, W: Weather> World<'a, W> {
     pub fn run_until(&mut self, until: Timestamp) {
         loop {
             self.schedule_redeliveries();
-            let next = self.places.peek().map(|Reverse((place, _))| place.at);
-            let Some(at) = next.filter(|at| *at <= until) else { break };
+            let Some(at) = self.next_event().filter(|at| *at <= until) else { break };
             self.now = self.now.max(at);
-            if let Some(Reverse((_, key))) = self.places.pop()
-                && let Some(event) = self.events.remove(&key)
-            {
-                self.happen(event);
+            if let Some(Reverse(next)) = self.events.pop() {
+                self.happen(next.event);
             }
         }
         self.now = self.now.max(until);
@@ -179,7 +175,7 @@ impl<'a, W: Weather> World<'a, W> {
 
     /// When something happens next, if anything does.
     pub fn next_event(&self) -> Option<Timestamp> {
-        self.places.peek().map(|Reverse((place, _))| place.at)
+        self.events.peek().map(|Reverse(next)| next.place.at)
     }
 
     /// The time in this world.
@@ -190,6 +186,12 @@ impl<'a, W: Weather> World<'a, W> {
     /// The ledger.
     pub fn ledger(&self) -> &MemoryLedger {
         &self.ledger
+    }
+
+    /// Forgets the records up to a place that all members have read: for a world in which no process starts anew.
+    pub fn forget(&mut self, told: u64) {
+        let read = self.members.iter().map(|member| member.fed).min().unwrap_or(told);
+        self.ledger.forget(self.now, read.min(told));
     }
 
     /// The weather.
@@ -490,8 +492,7 @@ impl<'a, W: Weather> World<'a, W> {
     }
 
     fn put(&mut self, place: Place, event: Event) {
-        self.events.insert(self.scheduled, event);
-        self.places.push(Reverse((place, self.scheduled)));
+        self.events.push(Reverse(Scheduled { place, event }));
         self.scheduled += 1;
     }
 }
