@@ -70,7 +70,7 @@ pub fn decide(fold: &Fold, configuration: &Configuration, entries_max: usize) ->
         }
         decided.entries.extend(news);
     }
-    close_quiet(fold, entries_max, &mut decided);
+    close_quiet(fold, (entries_max, bytes), &mut decided);
     decided
 }
 
@@ -123,7 +123,7 @@ fn episodes_of<'a>(
 }
 
 /// Incidents of which nothing fires any more, unless something joined them in this very decision.
-fn close_quiet(fold: &Fold, entries_max: usize, decided: &mut Decided) {
+fn close_quiet(fold: &Fold, (entries_max, mut bytes): (usize, usize), decided: &mut Decided) {
     // Looked up, never iterated.
     let mut joined: Option<FxHashSet<IncidentId>> = None;
     for state in fold.incidents.quiet() {
@@ -133,7 +133,6 @@ fn close_quiet(fold: &Fold, entries_max: usize, decided: &mut Decided) {
         if joined.contains(&state.incident.id) {
             continue;
         }
-        // Together with what came before it, it fits: it carries no episodes and no analysis.
         if decided.entries.len() >= entries_max {
             decided.complete = false;
             return;
@@ -146,6 +145,13 @@ fn close_quiet(fold: &Fold, entries_max: usize, decided: &mut Decided) {
             changed_at: last.unwrap_or(state.incident.changed_at),
             ..Incident::clone(&state.incident)
         };
-        decided.entries.push(Entry::Incident(Arc::new(closed)));
+        let closed = Entry::Incident(Arc::new(closed));
+        bytes += size::estimate(&closed);
+        // One condition, one message: cut in two, the second part would be refused.
+        if bytes > size::BATCH_BYTES_MAX && !decided.entries.is_empty() {
+            decided.complete = false;
+            return;
+        }
+        decided.entries.push(closed);
     }
 }

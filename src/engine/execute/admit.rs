@@ -152,12 +152,17 @@ impl Admitting {
         let mut draft = Draft { entries: Vec::new(), attempts: Vec::new(), entries_max, bytes: 0 };
         let mut gate = fold.gate.clone();
         for admission in first {
-            if let Admission::Release(Release { plan, .. }) = admission {
-                gate.released(plan);
-            }
+            let released = match &admission {
+                Admission::Release(Release { plan, .. }) => Some(*plan),
+                Admission::Intent(_)
+                | Admission::Halt { .. }
+                | Admission::Resume { .. }
+                | Admission::Charter { .. } => None,
+            };
             if !draft.add(admission) {
                 break;
             }
+            released.into_iter().for_each(|plan| gate.released(plan));
         }
         // The charter that decisions are made by has to be on the subject before them; an executor with an older one
         // waits until it has loaded the newer.

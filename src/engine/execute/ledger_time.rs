@@ -8,18 +8,27 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
+/// Servers that take turns in leading the ledger differ by less than this.
+const CLOCK_GRACE: Duration = Duration::from_secs(2);
+
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LedgerTime {
+    /// When the newest record was recorded.
+    last: Option<Timestamp>,
     /// How far the ledger's clock is ahead of ours at least, in milliseconds.
     ahead_millis: Option<i64>,
 }
 
 impl LedgerTime {
-    /// A record of `stored_at` was read at `now` by our clock.
+    /// The next record, of `stored_at`, was read at `now` by our clock. A clock that was set back is a new one: what the
+    /// old one said would spend budgets before their time.
     pub(super) fn heard(&mut self, now: Timestamp, stored_at: Timestamp) {
         let ahead = stored_at.as_millis().saturating_sub(now.as_millis());
-        self.ahead_millis = Some(self.ahead_millis.map_or(ahead, |known| known.max(ahead)));
+        let is_set_back = self.last.is_some_and(|last| last.saturating_since(stored_at) > CLOCK_GRACE);
+        self.last = Some(stored_at);
+        let known = self.ahead_millis.filter(|_| !is_set_back);
+        self.ahead_millis = Some(known.map_or(ahead, |known| known.max(ahead)));
     }
 
     /// The ledger's time is not before this. Where nothing was read, nothing was spent either, and any time will do.
@@ -49,5 +58,16 @@ mod tests {
             time.heard(own(61_006), ledger(61_005));
             assert_eq!(time.at_least(own(61_006)), ledger(61_005));
         }
+    }
+    #[test]
+    fn a_ledgers_clock_that_is_set_back_is_believed() {
+        let at = Timestamp::from_millis;
+        let mut time = LedgerTime::default();
+        time.heard(at(10_000_000), at(10_000_000));
+        // Servers that differ a little are one clock.
+        time.heard(at(10_001_000), at(9_999_000));
+        assert_eq!(time.at_least(at(10_001_000)), at(10_001_000));
+        time.heard(at(10_002_000), at(6_402_000));
+        assert_eq!(time.at_least(at(10_003_000)), at(6_403_000));
     }
 }

@@ -93,6 +93,11 @@ impl Executor {
         &self.fold
     }
 
+    /// Whether it is the one that does what one of all executors has to do: it owns the first shard.
+    pub fn is_first(&self, now: Timestamp) -> bool {
+        self.leases.get(&FIRST_SHARD).is_some_and(|owned| now < owned.lease.until)
+    }
+
     fn advance(&mut self, now: Timestamp, step: &mut Step) {
         let ledger_now = self.ledger_time.at_least(now);
         let mut first = self.say_again(now);
@@ -176,7 +181,7 @@ impl Executor {
 
     /// What stands and would grow too old for the ledger; whoever owns the first shard says it.
     fn say_again(&mut self, now: Timestamp) -> Vec<Admission> {
-        let is_ours = self.leases.get(&FIRST_SHARD).is_some_and(|owned| now < owned.lease.until);
+        let is_ours = self.is_first(now);
         let is_time = self.said_again_at.is_none_or(|said_at| now >= said_at + SAY_AGAIN_EVERY);
         if !is_ours || !is_time {
             return Vec::new();
@@ -329,7 +334,9 @@ impl Core for Executor {
             }
             Input::Ledger(records) => {
                 for record in &records {
-                    self.ledger_time.heard(now, record.stored_at);
+                    if record.sequence > self.fold.applied() {
+                        self.ledger_time.heard(now, record.stored_at);
+                    }
                     self.apply(record);
                 }
             }

@@ -84,6 +84,8 @@ impl Fold {
             self.apply_entry(record, entry);
         }
         self.forget_what_is_over();
+        // By the ledger's own clock, also where that was set back: what it stamps now is not old.
+        self.gate.forget_before(record.stored_at);
     }
 
     /// The last record that was taken in.
@@ -198,7 +200,6 @@ impl Fold {
                 forgotten.episodes().for_each(|episode| self.episodes.forget(episode));
             }
         }
-        self.gate.forget_before(self.stored_at);
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Knowledge, KnowledgeError, explain};
 use crate::bus;
 use crate::bus::Tail;
 use crate::bus::nats::{Feed, FeedError};
-use crate::model::Role;
+use crate::model::{Record, Role};
 use crate::role::RoleError;
 use crate::role::decoding::{self, Decoded};
 use crate::telemetry::{self, Traces};
@@ -141,6 +141,11 @@ fn take(
     traces: &Traces,
     stored: &[bus::Stored],
 ) -> Result<(), Halted> {
+    let keep = |records: &[Record]| {
+        knowledge.remember(records)?;
+        records.iter().for_each(|record| traces.tell(record));
+        Ok::<(), KnowledgeError>(())
+    };
     let mut records = Vec::with_capacity(stored.len());
     for stored in stored {
         match decoding::record(subjects, stored) {
@@ -148,16 +153,14 @@ fn take(
             Decoded::Malformed(cause) => {
                 tracing::error!(sequence = stored.sequence, %cause, "a message of the ledger cannot be read and is not kept");
                 telemetry::knowledge_left_out();
-                knowledge.remember(&std::mem::take(&mut records))?;
+                keep(&std::mem::take(&mut records))?;
                 knowledge.skip(stored.sequence, stored.stored_at)?;
             }
             Decoded::Newer(cause) => {
-                knowledge.remember(&records)?;
+                keep(&records)?;
                 return Err(RoleError::NewerLedger { sequence: stored.sequence, cause }.into());
             }
         }
     }
-    knowledge.remember(&records)?;
-    records.iter().for_each(|record| traces.tell(record));
-    Ok(())
+    Ok(keep(&records)?)
 }

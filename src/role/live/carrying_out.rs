@@ -124,8 +124,11 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
 
     /// Carries out an attempt in a task of its own: its limits of time hold whatever the role waits for meanwhile.
     fn act(&mut self, act: Act) -> BoxFuture<'static, Input> {
+        let now = self.wiring.clock.now();
         let unfinished = |result, output: &str| {
-            let outcome = Outcome { result, output: output.into(), ..act.outcome.clone() };
+            let (started_at, ended_at) = (now, now);
+            let outcome =
+                Outcome { result, output: output.into(), started_at, ended_at, ..act.outcome.clone() };
             Acted { attempt: act.attempt, outcome }
         };
         let Some(actuator) = self.wiring.actuator.clone().filter(|_| !self.is_draining) else {
@@ -135,7 +138,7 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
         let panicked = unfinished(OutcomeResult::InDoubt, "what carried it out ended unexpectedly");
         let configuration = Arc::clone(&self.wiring.configuration.borrow());
         telemetry::effect_started();
-        let ends = self.wiring.clock.now() + act.action.timeout + CLEARING_AWAY;
+        let ends = now + act.action.timeout + CLEARING_AWAY;
         self.acting_until = self.acting_until.max(ends);
         let (told, acted) = oneshot::channel();
         while self.acts.try_join_next().is_some() {}

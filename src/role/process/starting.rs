@@ -49,16 +49,9 @@ impl Process {
                 let filters = vec![format!("{}.violations.*", self.subjects)];
                 let wiring = self.wiring(role, Some(filters), ready).await?;
                 let core = Analyzer::new(instance, configuration);
-                let (ledger, every) = (wiring.ledger.tail().await?.created, self.settings.fold_kept_every);
-                let services = self.connections.services.clone();
-                let folding = Folding::start(services, &self.names, (ledger, every), tasks, stop.clone());
-                let mut folding = folding.await.map_err(failed)?;
                 let loading = self.loading.clone();
                 tasks.spawn(async move {
-                    let observe = move |core: &mut Analyzer, now| {
-                        loading.announced_in(core.fold());
-                        folding.observe(core.fold(), now);
-                    };
+                    let observe = move |core: &mut Analyzer, _| loading.announced_in(core.fold());
                     live::run(core, wiring, observe, stop).await.map_err(failed)
                 });
             }
@@ -118,10 +111,17 @@ impl Process {
         let core = Executor::new(Arc::clone(&self.instance), self.loading.loaded(), seed.as_u128());
         let loading = self.loading.clone();
         let mut cycles = Cycles::default();
+        let (ledger, every) = (wiring.ledger.tail().await?.created, self.settings.fold_kept_every);
+        let services = self.connections.services.clone();
+        let folding = Folding::start(services, &self.names, (ledger, every), tasks, stop.clone());
+        let mut folding = folding.await.map_err(|source| ProcessError::Role { role, source })?;
         tasks.spawn(async move {
-            let observe = move |core: &mut Executor, _| {
+            let observe = move |core: &mut Executor, now| {
                 loading.announced_in(core.fold());
                 cycles.observe(core.fold());
+                if core.is_first(now) {
+                    folding.observe(core.fold(), now);
+                }
             };
             let done = live::run(core, wiring, observe, stop).await;
             done.map_err(|source| ProcessError::Role { role, source })

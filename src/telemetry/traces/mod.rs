@@ -30,7 +30,7 @@ const LINKS_MAX: usize = 64;
 pub struct Traces {
     #[cfg(feature = "otlp")]
     tracer: Option<Arc<otlp::Tracer>>,
-    /// What was recorded before it has been sent by whoever read it then.
+    /// What was recorded before it is not sent: a store that is rebuilt reads the whole ledger again.
     since: Timestamp,
 }
 
