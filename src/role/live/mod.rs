@@ -1,8 +1,8 @@
 //! The live runner: one loop runs any role. Wait → decide → publish → settle last.
 //!
 //! Everything that can happen to a role is one [`Input`]; it is waited for in one place and handled one at a time. The
-//! loop itself decides nothing. What a step wants is done by [`carrying_out`], what came from a shared queue is kept by
-//! [`deliveries`], what time it is for a core that takes samples is said by [`observed`], the end is [`draining`].
+//! loop itself decides nothing. What a step wants is done by `carrying_out`, what came from a shared queue is kept by
+//! `deliveries`, what time it is for a core that takes samples is said by `observed`, the end is `draining`.
 
 mod carrying_out;
 mod deliveries;
