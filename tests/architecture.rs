@@ -50,8 +50,7 @@ const PURE: [&str; 2] = ["model", "engine"];
 /// What the pure modules may not name. With `::` at its end a pattern is a crate, which shares its name with things
 /// of ours; the others are found anywhere in a path.
 ///
-/// `SystemTime` may be named, because the PromQL parser hands a time over as one; to *ask* it for the time is `clock`'s
-/// alone, see above. A test may start a thread with a small stack.
+/// A test may start a thread with a small stack.
 const IMPURE: &str = "time::Instant async await axum futures metrics:: rand:: reqwest rmp_serde serde \
     serde_json serde_saphyr std::env std::fs std::io std::net std::process thread::sleep thread::spawn sysinfo tokio tokio_util tracing";
 

@@ -142,7 +142,7 @@ fn what_cannot_be_used_is_named_by_file_line_and_column() {
     let bad = write(folder.path(), "rules/a.yaml", &RULES.replace("load > 5", "1 + bogus(load)"));
     let (code, _, err) = told(&["check", folder.path().to_str().unwrap()]);
     assert_eq!(code, 1);
-    assert_eq!(err.trim(), format!("{}:5:15: there is no function `bogus`", bad.display()));
+    assert_eq!(err.trim(), format!("{}:5:15: unknown function with name \"bogus\"", bad.display()));
     let (_, out, _) = told(&["check", bad.to_str().unwrap(), "-o", "json"]);
     let found: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&found["files"], &found["refused"][0]["line"]), (&1.into(), &5.into()), "{found}");
@@ -212,7 +212,10 @@ fn a_replay_that_could_not_use_everything_says_so_with_its_exit_code() {
     assert!(code == 1 && err.ends_with("there is no sample in the files\n"), "{err}");
     let (code, out, err) = told(&["replay", "--config", half, some]);
     assert!(code == 1 && out.contains("firing"), "{out}");
-    assert!(err.starts_with(&format!("{}:5:11: there is no function `bogus`", bad.display())), "{err}");
+    assert!(
+        err.starts_with(&format!("{}:5:11: unknown function with name \"bogus\"", bad.display())),
+        "{err}"
+    );
     let (_, out, _) = told(&["replay", "--rules", good, some, "-o", "json"]);
     let lines: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(lines[0]["kind"], "violation");

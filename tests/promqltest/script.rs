@@ -22,7 +22,7 @@ pub(crate) enum Point {
 pub(crate) enum Command {
     Load { step_millis: i64, series: Vec<Line> },
     Clear,
-    Eval(Eval),
+    Eval(Box<Eval>),
 }
 
 pub(crate) struct Eval {
@@ -42,14 +42,55 @@ pub(crate) enum When {
 #[derive(Default)]
 pub(crate) struct Expected {
     pub fails: bool,
-    pub message: Option<String>,
+    /// What the error says.
+    pub failure: Option<Words>,
     pub text: Option<String>,
     pub is_ordered: bool,
-    /// `expect warn` or `expect info`: the values are compared, the annotation is not.
-    pub is_annotated: bool,
-    /// An expectation that this reader does not know.
-    pub unknown: Option<String>,
+    pub warnings: Said,
+    pub infos: Said,
+    /// The times of the samples of a range vector: the first, and the step.
+    pub samples: Option<(i64, i64)>,
     pub lines: Vec<Line>,
+}
+
+/// What is to be said beside a value.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub is_wanted: bool,
+    pub is_unwanted: bool,
+    pub words: Vec<Words>,
+}
+
+pub(crate) enum Words {
+    Text(String),
+    Pattern(regex::Regex),
+}
+
+impl Words {
+    pub(crate) fn accept(&self, text: &str) -> bool {
+        match self {
+            Self::Text(known) => known == text,
+            Self::Pattern(pattern) => pattern.is_match(text),
+        }
+    }
+
+    /// `msg: …`, `regex: …`, or nothing.
+    fn parse(text: &str) -> Result<Option<Self>, String> {
+        let text = text.trim();
+        if let Some(message) = text.strip_prefix("msg:") {
+            return Ok(Some(Self::Text(message.trim().to_owned())));
+        }
+        let Some(pattern) = text.strip_prefix("regex:") else {
+            return if text.is_empty() {
+                Ok(None)
+            } else {
+                Err(format!("`msg:` or `regex:` expected at `{text}`"))
+            };
+        };
+        regex::Regex::new(pattern.trim())
+            .map(|pattern| Some(Self::Pattern(pattern)))
+            .map_err(|error| error.to_string())
+    }
 }
 
 pub(crate) fn commands(text: &str) -> Result<Vec<Command>, String> {
@@ -84,7 +125,7 @@ pub(crate) fn commands(text: &str) -> Result<Vec<Command>, String> {
                 Command::Load { step_millis, series }
             }
             "eval" | "eval_fail" | "eval_warn" | "eval_info" | "eval_ordered" => {
-                Command::Eval(eval(head, rest, &body, number).map_err(at_line)?)
+                Command::Eval(eval(head, rest, &body, number).map_err(at_line)?.into())
             }
             _ => return Err(at_line(format!("unknown command `{head}`"))),
         });
@@ -120,8 +161,9 @@ fn eval(head: &str, rest: &str, body: &[&str], line: usize) -> Result<Eval, Stri
     };
     let mut expected = Expected {
         fails: head == "eval_fail",
-        is_annotated: matches!(head, "eval_warn" | "eval_info"),
         is_ordered: head == "eval_ordered",
+        warnings: Said { is_wanted: head == "eval_warn", ..Said::default() },
+        infos: Said { is_wanted: head == "eval_info", ..Said::default() },
         ..Expected::default()
     };
     for line in body {
@@ -133,25 +175,42 @@ fn eval(head: &str, rest: &str, body: &[&str], line: usize) -> Result<Eval, Stri
 fn expectation(line: &str, expected: &mut Expected) -> Result<(), String> {
     let Some(rest) = line.strip_prefix("expect ") else {
         if let Some(message) = line.strip_prefix("expected_fail_message ") {
-            expected.message = Some(message.trim().to_owned());
+            expected.failure = Some(Words::Text(message.trim().to_owned()));
+        } else if let Some(pattern) = line.strip_prefix("expected_fail_regexp ") {
+            expected.failure = Words::parse(&format!("regex:{pattern}"))?;
         } else {
             expected.lines.push(series_line(line)?);
         }
         return Ok(());
     };
+    let rest = rest.trim_start();
     let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     match word {
-        "fail" => {
-            expected.fails = true;
-            expected.message = rest.trim().strip_prefix("msg:").map(|message| message.trim().to_owned());
-        }
+        "fail" => (expected.fails, expected.failure) = (true, Words::parse(rest)?),
         "ordered" => expected.is_ordered = true,
-        "warn" | "info" => expected.is_annotated = true,
-        "no_warn" | "no_info" => {}
+        "warn" => expected.warnings.wants(rest)?,
+        "info" => expected.infos.wants(rest)?,
+        "no_warn" => expected.warnings.is_unwanted = true,
+        "no_info" => expected.infos.is_unwanted = true,
         "string" => expected.text = Some(rest.trim().trim_matches(['"', '`']).to_owned()),
-        _ => expected.unknown = Some(word.to_owned()),
+        "range" => {
+            let words: Vec<&str> = rest.split_whitespace().collect();
+            let ["vector", "from", from, "to", _, "step", step] = words.as_slice() else {
+                return Err(format!("`expect range {rest}` is unknown"));
+            };
+            expected.samples = Some((millis(from)?, millis(step)?));
+        }
+        _ => return Err(format!("`expect {word}` is unknown")),
     }
     Ok(())
+}
+
+impl Said {
+    fn wants(&mut self, rest: &str) -> Result<(), String> {
+        self.is_wanted = true;
+        self.words.extend(Words::parse(rest)?);
+        Ok(())
+    }
 }
 
 /// `name{label="value", …} 1 2+3x4 _`, or a number by itself.

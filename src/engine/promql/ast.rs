@@ -1,14 +1,25 @@
 //! The expression as the evaluator walks it, typed so that a vector cannot stand where a number belongs.
 
+use std::ops::Range as TextRange;
 use std::sync::Arc;
 
+use crate::model::Labels;
+
+use super::functions::labels::Relabel;
+use super::functions::map::MapFunction;
+use super::functions::order::Order;
+use super::functions::window::WindowFunction;
 use super::matcher::Selector;
+use super::operator::{Operator, SetOperator};
+use super::rank::Ranking;
 
 /// What an expression's value is.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
     Scalar(Scalar),
     Vector(Vector),
+    /// Only a query may have it for its value, a rule may not.
+    Samples(Samples),
     Text(Arc<str>),
 }
 
@@ -18,6 +29,8 @@ pub(super) enum Scalar {
     Number(f64),
     /// `time()`
     Time,
+    /// `start()`, `end()`, `step()`, `range()`
+    OfQuery(OfQuery),
     /// `scalar(v)`
     Only(Box<Vector>),
     Negate(Box<Scalar>),
@@ -28,35 +41,125 @@ pub(super) enum Scalar {
     },
 }
 
+/// What the query is that an evaluation is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OfQuery {
+    Start,
+    End,
+    Step,
+    Range,
+}
+
 /// An expression whose value is an instant vector.
 #[derive(Clone, Debug)]
 pub(super) enum Vector {
     Select(Instant),
+    /// `timestamp(selector)`: when the samples were read.
+    Timestamp(Instant),
     /// A function of the samples in a window.
-    Window {
-        function: WindowFunction,
-        range: Range,
+    Window(Box<Window>),
+    AbsentOverTime {
+        samples: Samples,
+        labels: Labels,
     },
     /// `vector(s)`
     Of(Box<Scalar>),
     Negate(Box<Vector>),
     /// A function of each element by itself.
     Map {
-        function: MapFunction,
+        function: MapFunction<Scalar>,
         argument: Box<Vector>,
     },
     Absent {
         argument: Box<Vector>,
-        labels: crate::model::Labels,
+        labels: Labels,
     },
     Aggregate {
         aggregation: Aggregation,
         grouping: Grouping,
         argument: Box<Vector>,
     },
+    /// `quantile(q, v)`
+    Quantile(Box<Quantile>),
+    /// `topk(k, v)` and the like.
+    Rank(Box<Rank>),
+    CountValues {
+        label: Arc<str>,
+        grouping: Grouping,
+        argument: Box<Vector>,
+    },
+    /// `label_replace`, `label_join`
+    Relabel {
+        relabel: Box<Relabel>,
+        argument: Box<Vector>,
+    },
+    Sort {
+        order: Order,
+        argument: Box<Vector>,
+        /// Where the function stands in the text, in bytes.
+        at: usize,
+    },
+    /// A function of the buckets of classic histograms.
+    Histogram(Box<Histogram>),
     WithScalar(Box<WithScalar>),
     Join(Box<Join>),
     Set(Box<Set>),
+}
+
+/// A function of the samples in a window.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    pub function: WindowFunction<Scalar>,
+    pub samples: Samples,
+    /// Where the samples stand in the text, in bytes.
+    pub samples_at: usize,
+    /// Where the first number does, for a function that takes one.
+    pub number_at: usize,
+}
+
+/// `quantile(q, v)`
+#[derive(Clone, Debug)]
+pub(super) struct Quantile {
+    pub quantile: Scalar,
+    /// Where it stands in the text, in bytes.
+    pub quantile_at: usize,
+    pub grouping: Grouping,
+    pub argument: Vector,
+}
+
+/// Elements chosen among those of their group.
+#[derive(Clone, Debug)]
+pub(super) struct Rank {
+    pub ranking: Ranking,
+    pub count: Scalar,
+    /// Where it stands in the text, in bytes.
+    pub count_at: usize,
+    pub grouping: Grouping,
+    pub argument: Vector,
+}
+
+/// A function of the buckets of classic histograms.
+#[derive(Clone, Debug)]
+pub(super) struct Histogram {
+    pub function: HistogramFunction,
+    pub argument: Vector,
+    /// Where the buckets stand in the text, in bytes.
+    pub argument_at: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum HistogramFunction {
+    /// With its place in the text.
+    Quantile(Scalar, usize),
+    Fraction {
+        lower: Scalar,
+        upper: Scalar,
+    },
+    /// One element per quantile, which the label tells. An experiment of Prometheus.
+    Quantiles {
+        label: Arc<str>,
+        quantiles: Box<[(Scalar, usize)]>,
+    },
 }
 
 /// An operation between a vector and a number.
@@ -66,8 +169,8 @@ pub(super) struct WithScalar {
     pub vector: Vector,
     pub scalar: Scalar,
     pub scalar_is_left: bool,
-    /// Where the operator stands in the text, in bytes.
-    pub operator_at: usize,
+    /// Where the vector stands in the text, in bytes.
+    pub vector_text: TextRange<usize>,
 }
 
 /// An operation between two vectors, element by matching element.
@@ -78,8 +181,17 @@ pub(super) struct Join {
     pub right: Vector,
     pub grouping: Grouping,
     pub cardinality: Cardinality,
-    /// Where the operator stands in the text, in bytes.
-    pub operator_at: usize,
+    pub fill: Fill,
+    /// Where the left vector stands in the text, in bytes.
+    pub left_text: TextRange<usize>,
+}
+
+/// The values that stand in for elements which meet none: `fill`, `fill_left`, `fill_right`. With `group_right` the
+/// left one stands in on the right side, and the other way round: a quirk of Prometheus, which its scripts hold fast.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Fill {
+    pub left: Option<f64>,
+    pub right: Option<f64>,
 }
 
 /// `and`, `or`, `unless`.
@@ -110,105 +222,18 @@ pub(super) enum Grouping {
     Without(Box<[Arc<str>]>),
 }
 
-/// Operators that give a number for two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operator {
-    Arithmetic(Arithmetic),
-    Comparison { comparison: Comparison, to_bool: bool },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arithmetic {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Remainder,
-    Power,
-}
-
-impl Arithmetic {
-    pub(super) fn apply(self, left: f64, right: f64) -> f64 {
-        match self {
-            Self::Add => left + right,
-            Self::Subtract => left - right,
-            Self::Multiply => left * right,
-            Self::Divide => left / right,
-            Self::Remainder => left % right,
-            Self::Power => left.powf(right),
-        }
-    }
-}
-
-/// The six comparisons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
-    /// `==`
-    Equal,
-    /// `!=`
-    NotEqual,
-    /// `<`
-    Less,
-    /// `<=`
-    LessOrEqual,
-    /// `>`
-    Greater,
-    /// `>=`
-    GreaterOrEqual,
-}
-
-impl Comparison {
-    /// Whether it holds; between NaN and anything only `!=` does.
-    #[expect(clippy::float_cmp, reason = "PromQL's `==` is exact")]
-    pub fn holds(self, left: f64, right: f64) -> bool {
-        match self {
-            Self::Equal => left == right,
-            Self::NotEqual => left != right,
-            Self::Less => left < right,
-            Self::LessOrEqual => left <= right,
-            Self::Greater => left > right,
-            Self::GreaterOrEqual => left >= right,
-        }
-    }
-
-    /// The comparison that holds with its sides swapped.
-    #[must_use]
-    pub const fn swapped(self) -> Self {
-        match self {
-            Self::Equal => Self::Equal,
-            Self::NotEqual => Self::NotEqual,
-            Self::Less => Self::Greater,
-            Self::LessOrEqual => Self::GreaterOrEqual,
-            Self::Greater => Self::Less,
-            Self::GreaterOrEqual => Self::LessOrEqual,
-        }
-    }
-
-    /// As PromQL writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Equal => "==",
-            Self::NotEqual => "!=",
-            Self::Less => "<",
-            Self::LessOrEqual => "<=",
-            Self::Greater => ">",
-            Self::GreaterOrEqual => ">=",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SetOperator {
-    And,
-    Or,
-    Unless,
-}
-
 /// A selector's newest sample at a time.
 #[derive(Clone, Debug)]
 pub(super) struct Instant {
     pub selector: Arc<Selector>,
     pub when: When,
+}
+
+/// What a function of a window is given.
+#[derive(Clone, Debug)]
+pub(super) enum Samples {
+    Series(Range),
+    Subquery(Box<Subquery>),
 }
 
 /// A selector's samples in a window that ends at a time.
@@ -219,75 +244,82 @@ pub(super) struct Range {
     pub length_millis: i64,
 }
 
+/// The values of an expression at the multiples of a step in a window that ends at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Subquery {
+    pub vector: Vector,
+    pub when: When,
+    pub length_millis: i64,
+    pub step_millis: i64,
+    /// Whether the samples of each series come from one series, see [`super::separable`].
+    pub is_separable: bool,
+}
+
 /// `@` and `offset`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct When {
-    /// Milliseconds since the epoch, instead of the time of the evaluation.
-    pub fixed: Option<i64>,
+    pub anchor: Anchor,
     /// How far to go back from there; negative to go forward.
     pub offset_millis: i64,
 }
 
+/// Where a time is counted from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Anchor {
+    #[default]
+    Evaluation,
+    /// `@ start()`
+    Start,
+    /// `@ end()`
+    End,
+    /// `@ 1000`, in milliseconds since the epoch.
+    Fixed(i64),
+}
+
+/// The times an evaluation knows, in milliseconds: its own, and those of the query it is part of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub at: i64,
+    pub start: i64,
+    pub end: i64,
+    pub step: i64,
+}
+
+impl Moment {
+    /// Of an evaluation by itself.
+    pub(super) fn instant(at: i64) -> Self {
+        Self { at, start: at, end: at, step: 0 }
+    }
+
+    /// Of the same query, evaluated at another time.
+    pub(super) fn moved(self, at: i64) -> Self {
+        Self { at, ..self }
+    }
+
+    /// In seconds.
+    pub(super) fn of_query(self, what: OfQuery) -> f64 {
+        let millis = match what {
+            OfQuery::Start => self.start,
+            OfQuery::End => self.end,
+            OfQuery::Step => self.step,
+            OfQuery::Range => self.end.saturating_sub(self.start),
+        };
+        millis as f64 / 1_000.0
+    }
+}
+
 impl When {
-    /// The time that is meant when the evaluation is at `at`, in milliseconds.
-    pub(super) fn reference(self, at: i64) -> i64 {
-        self.fixed.unwrap_or(at).saturating_sub(self.offset_millis)
+    /// The time that is meant, in milliseconds.
+    #[inline]
+    pub(super) fn reference(self, moment: Moment) -> i64 {
+        let anchor = match self.anchor {
+            Anchor::Evaluation => moment.at,
+            Anchor::Start => moment.start,
+            Anchor::End => moment.end,
+            Anchor::Fixed(at) => at,
+        };
+        anchor.saturating_sub(self.offset_millis)
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WindowFunction {
-    Rate,
-    Increase,
-    Delta,
-    InstantRate,
-    InstantDelta,
-    Average,
-    Minimum,
-    Maximum,
-    Sum,
-    Count,
-    Last,
-    Changes,
-    Resets,
-}
-
-impl WindowFunction {
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "rate" => Self::Rate,
-            "increase" => Self::Increase,
-            "delta" => Self::Delta,
-            "irate" => Self::InstantRate,
-            "idelta" => Self::InstantDelta,
-            "avg_over_time" => Self::Average,
-            "min_over_time" => Self::Minimum,
-            "max_over_time" => Self::Maximum,
-            "sum_over_time" => Self::Sum,
-            "count_over_time" => Self::Count,
-            "last_over_time" => Self::Last,
-            "changes" => Self::Changes,
-            "resets" => Self::Resets,
-            _ => return None,
-        })
-    }
-
-    /// Whether the result is a sample of the series, so that the metric's name still fits.
-    pub(super) fn keeps_name(self) -> bool {
-        matches!(self, Self::Last)
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum MapFunction {
-    Absolute,
-    Ceiling,
-    Floor,
-    /// `clamp`, `clamp_min`, `clamp_max`.
-    Clamp {
-        lowest: Scalar,
-        highest: Scalar,
-    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,43 +334,25 @@ pub(super) enum Aggregation {
     Variance,
 }
 
-impl Aggregation {
-    /// Aggregations are keywords: the case of their letters does not matter.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        let all = [
-            ("sum", Self::Sum),
-            ("avg", Self::Average),
-            ("min", Self::Minimum),
-            ("max", Self::Maximum),
-            ("count", Self::Count),
-            ("group", Self::Group),
-            ("stddev", Self::Deviation),
-            ("stdvar", Self::Variance),
-        ];
-        all.into_iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, aggregation)| aggregation)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_swapped_comparison_holds_for_swapped_sides() {
-        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
-        for comparison in [Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual] {
-            for (left, right) in [(1.0, 2.0), (2.0, 1.0), (1.0, 1.0), (f64::NAN, 1.0)] {
-                assert_eq!(comparison.holds(left, right), comparison.swapped().holds(right, left));
-            }
-        }
+    fn the_reference_time_is_at_less_the_offset() {
+        let when = |anchor, offset_millis| When { anchor, offset_millis };
+        let moment = Moment { at: 100, start: 50, end: 200, step: 10 };
+        assert_eq!(when(Anchor::Evaluation, 5).reference(moment), 95);
+        assert_eq!(when(Anchor::Fixed(7), -5).reference(moment), 12);
+        assert_eq!(when(Anchor::Start, 1).reference(moment), 49);
+        assert_eq!(when(Anchor::End, 0).reference(moment), 200);
+        assert_eq!(when(Anchor::Evaluation, 5).reference(Moment::instant(i64::MIN)), i64::MIN);
     }
 
     #[test]
-    fn the_reference_time_is_at_less_the_offset() {
-        assert_eq!(When { fixed: None, offset_millis: 5 }.reference(100), 95);
-        assert_eq!(When { fixed: Some(7), offset_millis: -5 }.reference(100), 12);
-        assert_eq!(When { fixed: None, offset_millis: 5 }.reference(i64::MIN), i64::MIN);
+    fn an_evaluation_by_itself_is_a_query_without_length() {
+        let moment = Moment::instant(1_500);
+        let all = [OfQuery::Start, OfQuery::End, OfQuery::Step, OfQuery::Range];
+        assert_eq!(all.map(|what| moment.of_query(what).to_string()), ["1.5", "1.5", "0", "0"]);
     }
 }

@@ -6,8 +6,9 @@ use rustc_hash::FxHashSet;
 
 use crate::model::Labels;
 
-use super::ast::{Cardinality, Grouping, Join, Operator, Set, SetOperator};
+use super::ast::{Cardinality, Fill, Grouping, Join, Set};
 use super::error::EvalError;
+use super::operator::{Operator, SetOperator};
 use super::signature::{Distinction, Groups, Item, NameRemoval, Tag};
 
 /// `and`, `or`, `unless`.
@@ -37,35 +38,67 @@ pub(super) fn join<'s>(
     right: Vec<Item<'s>>,
     removal: NameRemoval,
 ) -> Result<Vec<Item<'s>>, EvalError> {
-    if left.is_empty() || right.is_empty() {
+    if (left.is_empty() || right.is_empty()) && join.fill == Fill::default() {
         return Ok(Vec::new());
     }
     // Below, `one` is the side whose elements must be unique, whichever side of the operator that is.
     let is_swapped = matches!(join.cardinality, Cardinality::OneToMany(_));
-    let (many, one) = if is_swapped { (right, left) } else { (left, right) };
-    let ones = unique(join, &one, is_swapped)?;
-    let mut results = Vec::new();
-    let mut used = Used::new(join, ones.len());
+    let (many, mut one) = if is_swapped { (right, left) } else { (left, right) };
+    // With `group_right` Prometheus swaps the sides before it looks at the values that fill them, and not these.
+    let Fill { left: fill_many, right: fill_one } = join.fill;
+    let mut ones = unique(join, &one, is_swapped)?;
+    let mut used = Used::new(join);
+    let mut joiner = Joiner { join, is_swapped, removal, results: Vec::new() };
     for item in many {
-        let Some(group) = ones.find(&item.tag, &one) else { continue };
-        let other = &one[ones.first(group)];
-        let (left, right) = if is_swapped { (other.value, item.value) } else { (item.value, other.value) };
-        let (value, is_kept) = match join.operator {
-            Operator::Arithmetic(arithmetic) => (arithmetic.apply(left, right), true),
-            Operator::Comparison { comparison, to_bool: true } => {
-                (f64::from(comparison.holds(left, right)), true)
+        let group = match (ones.find(&item.tag, &one), fill_one) {
+            (Some(group), _) => group,
+            (None, None) => continue,
+            // Stands in for all elements that would meet it, so that ambiguous ones are found here, too.
+            (None, Some(value)) => {
+                one.push(Item { tag: Tag::made(item.tag.grouped(&join.grouping)), value });
+                ones.insert(&one, one.len() - 1).0
             }
-            Operator::Comparison { comparison, to_bool: false } => (left, comparison.holds(left, right)),
         };
-        let tag = result_tag(join, item.tag, &other.tag, removal)?;
         // Checked for what the comparison filters away, too: that the matching is ambiguous does not depend on the
         // values.
+        let tag = joiner.meet(item, &one[ones.first(group)])?;
         used.mark(group, &tag)?;
-        if is_kept {
-            results.push(Item { tag, value });
+    }
+    if let Some(value) = fill_many {
+        for group in (0..ones.len()).filter(|&group| !used.has(group)) {
+            let other = &one[ones.first(group)];
+            let item = Item { tag: Tag::made(other.tag.grouped(&join.grouping)), value };
+            joiner.meet(item, other)?;
         }
     }
-    Ok(results)
+    Ok(joiner.results)
+}
+
+/// Makes results of elements that meet.
+struct Joiner<'j, 's> {
+    join: &'j Join,
+    is_swapped: bool,
+    removal: NameRemoval,
+    results: Vec<Item<'s>>,
+}
+
+impl<'s> Joiner<'_, 's> {
+    /// The labels of the result, whether a comparison filters it away or not.
+    fn meet(&mut self, item: Item<'s>, other: &Item<'_>) -> Result<Tag<'s>, EvalError> {
+        let (left, right) =
+            if self.is_swapped { (other.value, item.value) } else { (item.value, other.value) };
+        let (value, is_kept) = match self.join.operator {
+            Operator::Comparison { comparison, to_bool: false } => (left, comparison.holds(left, right)),
+            operator @ (Operator::Arithmetic(_) | Operator::Comparison { to_bool: true, .. }) => {
+                (operator.apply(left, right), true)
+            }
+        };
+        let tag = result_tag(self.join, item.tag, &other.tag, self.removal)?;
+        if is_kept {
+            self.results.push(Item { tag: tag.clone(), value });
+        }
+        Ok(tag)
+    }
 }
 
 fn grouped<'e>(distinction: Distinction<'e>, items: &[Item<'_>]) -> Groups<'e> {
@@ -138,22 +171,35 @@ fn result_tag<'s>(
 /// Which elements of the unique side have met one already.
 enum Used {
     OneToOne(Vec<bool>),
-    /// With the labels of the result.
-    ManyToOne(FxHashSet<(usize, Labels)>),
+    /// With the labels of the result, by group.
+    ManyToOne(Vec<FxHashSet<Labels>>),
 }
 
 impl Used {
-    fn new(join: &Join, groups: usize) -> Self {
+    fn new(join: &Join) -> Self {
         match join.cardinality {
-            Cardinality::OneToOne => Self::OneToOne(vec![false; groups]),
-            Cardinality::ManyToOne(_) | Cardinality::OneToMany(_) => Self::ManyToOne(FxHashSet::default()),
+            Cardinality::OneToOne => Self::OneToOne(Vec::new()),
+            Cardinality::ManyToOne(_) | Cardinality::OneToMany(_) => Self::ManyToOne(Vec::new()),
+        }
+    }
+
+    fn has(&self, group: usize) -> bool {
+        match self {
+            Self::OneToOne(used) => used.get(group).is_some_and(|used| *used),
+            Self::ManyToOne(used) => used.get(group).is_some_and(|used| !used.is_empty()),
         }
     }
 
     fn mark(&mut self, group: usize, tag: &Tag<'_>) -> Result<(), EvalError> {
         let (is_new, error) = match self {
-            Self::OneToOne(used) => (!std::mem::replace(&mut used[group], true), EvalError::ManyToOne),
-            Self::ManyToOne(used) => (used.insert((group, tag.labels())), EvalError::GroupingNotUnique),
+            Self::OneToOne(used) => {
+                used.resize(used.len().max(group + 1), false);
+                (!std::mem::replace(&mut used[group], true), EvalError::ManyToOne)
+            }
+            Self::ManyToOne(used) => {
+                used.resize_with(used.len().max(group + 1), FxHashSet::default);
+                (used[group].insert(tag.labels()), EvalError::GroupingNotUnique)
+            }
         };
         if is_new { Ok(()) } else { Err(error) }
     }

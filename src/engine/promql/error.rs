@@ -5,6 +5,7 @@ use std::fmt;
 use crate::model::LabelsError;
 
 use super::eval::{ELEMENTS_PER_VECTOR_MAX, SAMPLES_PER_EVALUATION_MAX};
+use super::query::STEPS_PER_QUERY_MAX;
 
 /// Why an expression is refused, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +91,15 @@ pub enum EvalError {
     /// Several elements have the same labels once the metric name is gone.
     #[error("vector cannot contain metrics with the same labelset")]
     SameLabels,
+    /// A number that means nothing to the aggregation or function it is given to.
+    #[error("{0}")]
+    Parameter(String),
+    /// A value that a range of times cannot have.
+    #[error("invalid expression type {0:?} for range query, must be Scalar or instant Vector")]
+    NotInRange(&'static str),
+    /// A range query would have too many points in time.
+    #[error("exceeded maximum resolution of {STEPS_PER_QUERY_MAX} points per timeseries")]
+    TooManySteps,
     /// A result's labels break a limit.
     #[error("the labels of a result are refused")]
     Labels(#[from] LabelsError),

@@ -7,25 +7,33 @@ use std::time::Duration;
 
 use crate::model::{Labels, Timestamp};
 
-use super::ast::{Comparison, MapFunction, Node, Operator, Scalar, SetOperator, Vector, When, WithScalar};
-use super::error::{EvalError, ParseError};
-use super::eval::{self, Scope};
+use super::annotations::Annotations;
+use super::ast::{Anchor, Moment, Node, Scalar, Vector, When, WithScalar};
+use super::error::{EvalError, ParseError, ParseErrorKind};
+use super::eval::{Evaluation, Scope};
 use super::matcher::Selector;
+use super::operator::{Comparison, Operator};
+use super::reads::{Read, ReadOf};
 use super::series::is_stale;
 use super::signature::NameRemoval;
 use super::store::SeriesStore;
 use super::value::Value;
-use super::{distinct, parse, scan};
+use super::{parse, reads, scan, separable};
 
 /// How old a sample may be and still be a series' value: Prometheus' default.
 pub const LOOKBACK: Duration = Duration::from_mins(5);
 
-/// A PromQL expression of the supported set.
+/// The step of a subquery that names none: Prometheus' default `evaluation_interval`, which is what it takes.
+pub const SUBQUERY_STEP: Duration = Duration::from_mins(1);
+
+/// A PromQL expression whose value a rule can have: no range vector.
 #[derive(Clone, Debug)]
 pub struct Expr {
     text: Arc<str>,
     root: Node,
     reads: Box<[ReadOf]>,
+    /// Of subqueries that name none.
+    subquery_step: Duration,
 }
 
 /// The metrics an expression reads.
@@ -35,21 +43,6 @@ pub enum Metrics {
     Named(BTreeSet<Arc<str>>),
     /// At least one selector does not name its metric.
     Any,
-}
-
-/// One selector of an expression, and how far it looks back.
-#[derive(Clone, Copy, Debug)]
-pub struct Read<'e> {
-    /// The series.
-    pub selector: &'e Selector,
-    /// Range or lookback, and offset. [`Duration::MAX`] where an `@` with a fixed time ties it to the past.
-    pub window: Duration,
-}
-
-#[derive(Clone, Debug)]
-struct ReadOf {
-    selector: Arc<Selector>,
-    window: Duration,
 }
 
 /// `selector CMP number`: decided for a sample by comparing it, without a store.
@@ -74,13 +67,34 @@ impl Threshold {
 impl Expr {
     /// Reads an expression. What is not supported is refused by name and place.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        parse::parse(text).map(|root| Self::new(text.into(), root))
+        Self::parse_with(text, SUBQUERY_STEP)
+    }
+
+    /// As [`parse`](Self::parse), with the step of subqueries that name none. Prometheus takes its global
+    /// `evaluation_interval`, whatever the interval of a rule's group.
+    pub fn parse_with(text: &str, subquery_step: Duration) -> Result<Self, ParseError> {
+        let root = parse::parse(text, step_millis(subquery_step))?;
+        if matches!(root, Node::Samples(_)) {
+            let message = "a range vector is the argument of a function, or a query".into();
+            return Err(scan::refuse(text, 0, ParseErrorKind::Invalid, message));
+        }
+        Ok(Self { text: text.into(), reads: reads::of(&root), root, subquery_step })
     }
 
     /// The value at a time. With [`Scope::Only`] the elements that come from these series and no others; that
     /// needs [`is_separable`](Self::is_separable).
     pub fn eval(&self, store: &SeriesStore, at: Timestamp, scope: Scope<'_>) -> Result<Value, EvalError> {
-        self.eval_removing(store, at, scope, NameRemoval::Immediate)
+        self.eval_noting(store, at, scope, NameRemoval::Immediate, false).map(|(value, _)| value)
+    }
+
+    /// As [`eval`](Self::eval), with what there is to say about it.
+    pub fn eval_annotated(
+        &self,
+        store: &SeriesStore,
+        at: Timestamp,
+        scope: Scope<'_>,
+    ) -> Result<(Value, Annotations), EvalError> {
+        self.eval_noting(store, at, scope, NameRemoval::Immediate, true)
     }
 
     /// As [`eval`](Self::eval), with a choice of when metric names are removed.
@@ -91,10 +105,34 @@ impl Expr {
         scope: Scope<'_>,
         removal: NameRemoval,
     ) -> Result<Value, EvalError> {
-        match scope {
-            Scope::Only(_) if !self.is_separable() => Err(EvalError::NotSeparable),
-            Scope::Only(_) | Scope::All => eval::eval(&self.root, store, at, scope, removal),
+        self.eval_noting(store, at, scope, removal, false).map(|(value, _)| value)
+    }
+
+    fn eval_noting(
+        &self,
+        store: &SeriesStore,
+        at: Timestamp,
+        scope: Scope<'_>,
+        removal: NameRemoval,
+        is_noting: bool,
+    ) -> Result<(Value, Annotations), EvalError> {
+        if matches!(scope, Scope::Only(_)) && !self.is_separable() {
+            return Err(EvalError::NotSeparable);
         }
+        let moment = Moment::instant(at.as_millis());
+        let mut evaluation = Evaluation::new(store, moment, scope, removal, is_noting.then_some(&*self.text));
+        let value = match &self.root {
+            Node::Scalar(scalar) => Value::Scalar(evaluation.scalar(scalar)?),
+            Node::Text(text) => Value::Text(Arc::clone(text)),
+            Node::Vector(vector) => {
+                let mut elements = evaluation.elements(vector)?;
+                elements.sort_unstable_by(|one, other| one.labels.cmp(&other.labels));
+                Value::Vector(elements)
+            }
+            // Refused when it was read.
+            Node::Samples(_) => Value::Vector(Vec::new()),
+        };
+        Ok((value, evaluation.into_annotations()))
     }
 
     /// The expression as it was written.
@@ -116,7 +154,7 @@ impl Expr {
 
     /// Its selectors, as they stand in the text.
     pub fn reads(&self) -> impl Iterator<Item = Read<'_>> {
-        self.reads.iter().map(|read| Read { selector: &read.selector, window: read.window })
+        self.reads.iter().map(ReadOf::as_read)
     }
 
     /// The longest of its selectors' windows: so long samples are needed. Zero where it reads nothing.
@@ -138,17 +176,17 @@ impl Expr {
     /// evaluated for the series that have new samples alone.
     pub fn is_separable(&self) -> bool {
         match &self.root {
-            Node::Vector(vector) => is_separable(vector),
-            Node::Scalar(_) | Node::Text(_) => false,
+            Node::Vector(vector) => separable::is_separable(vector),
+            Node::Scalar(_) | Node::Text(_) | Node::Samples(_) => false,
         }
     }
 
     /// Whether it can have a value where there are no samples at all, as `absent(up)` has.
     pub fn can_hold_without_samples(&self) -> bool {
         match &self.root {
-            Node::Vector(vector) => holds_without_samples(vector),
+            Node::Vector(vector) => separable::holds_without_samples(vector),
             Node::Scalar(_) => true,
-            Node::Text(_) => false,
+            Node::Text(_) | Node::Samples(_) => false,
         }
     }
 
@@ -158,7 +196,7 @@ impl Expr {
         let WithScalar { operator, vector, scalar, scalar_is_left, .. } = operation.as_ref();
         let Operator::Comparison { comparison, to_bool: false } = *operator else { return None };
         let (Vector::Select(instant), &Scalar::Number(bound)) = (vector, scalar) else { return None };
-        let When { fixed: None, offset_millis: 0 } = instant.when else { return None };
+        let When { anchor: Anchor::Evaluation, offset_millis: 0 } = instant.when else { return None };
         let comparison = if *scalar_is_left { comparison.swapped() } else { comparison };
         Some(Threshold { comparison, bound, selector: Arc::clone(&instant.selector) })
     }
@@ -171,36 +209,29 @@ impl Expr {
     /// report shows. A number on the left is passed over for the vector on the right.
     pub fn left_of_comparison(&self) -> Option<Self> {
         let Node::Vector(root) = &self.root else { return None };
-        let (operator, vector, text) = match root {
-            Vector::WithScalar(operation) if operation.scalar_is_left => {
-                let from = operation.operator_at + operator_bytes(operation.operator);
-                (operation.operator, &operation.vector, self.text.get(from..)?)
-            }
-            Vector::WithScalar(operation) => {
-                (operation.operator, &operation.vector, self.text.get(..operation.operator_at)?)
-            }
-            Vector::Join(join) => (join.operator, &join.left, self.text.get(..join.operator_at)?),
+        let (operator, text) = match root {
+            Vector::WithScalar(operation) => (operation.operator, &operation.vector_text),
+            Vector::Join(join) => (join.operator, &join.left_text),
             Vector::Select(_)
-            | Vector::Window { .. }
+            | Vector::Timestamp(_)
+            | Vector::Window(_)
+            | Vector::AbsentOverTime { .. }
             | Vector::Of(_)
             | Vector::Negate(_)
             | Vector::Map { .. }
             | Vector::Absent { .. }
             | Vector::Aggregate { .. }
+            | Vector::Quantile(_)
+            | Vector::Rank(_)
+            | Vector::CountValues { .. }
+            | Vector::Relabel { .. }
+            | Vector::Sort { .. }
+            | Vector::Histogram(_)
             | Vector::Set(_) => return None,
         };
         let is_comparison = matches!(operator, Operator::Comparison { .. });
-        is_comparison.then(|| Self::new(balanced(text).into(), Node::Vector(vector.clone())))
-    }
-
-    fn new(text: Arc<str>, root: Node) -> Self {
-        let mut reads = Vec::new();
-        match &root {
-            Node::Vector(vector) => collect_vector(vector, &mut reads),
-            Node::Scalar(scalar) => collect_scalar(scalar, &mut reads),
-            Node::Text(_) => {}
-        }
-        Self { text, root, reads: reads.into() }
+        let text = self.text.get(text.clone()).filter(|_| is_comparison)?;
+        Self::parse_with(text, self.subquery_step).ok()
     }
 }
 
@@ -210,145 +241,9 @@ impl fmt::Display for Expr {
     }
 }
 
-fn is_separable(vector: &Vector) -> bool {
-    match vector {
-        Vector::Select(_) => true,
-        // Where dropping the metric's name could make two elements one, the whole vector decides.
-        Vector::Window { .. } => distinct::without_name(vector),
-        Vector::Negate(argument) => is_separable(argument) && distinct::without_name(argument),
-        Vector::Map { function, argument } => {
-            let bounds_read_nothing = match function {
-                MapFunction::Absolute | MapFunction::Ceiling | MapFunction::Floor => true,
-                MapFunction::Clamp { lowest, highest } => reads_nothing(lowest) && reads_nothing(highest),
-            };
-            bounds_read_nothing && is_separable(argument) && distinct::without_name(argument)
-        }
-        Vector::WithScalar(operation) => {
-            let keeps_name = matches!(operation.operator, Operator::Comparison { to_bool: false, .. });
-            reads_nothing(&operation.scalar)
-                && is_separable(&operation.vector)
-                && (keeps_name || distinct::without_name(&operation.vector))
-        }
-        Vector::Of(_)
-        | Vector::Absent { .. }
-        | Vector::Aggregate { .. }
-        | Vector::Join(_)
-        | Vector::Set(_) => false,
-    }
-}
-
-fn reads_nothing(scalar: &Scalar) -> bool {
-    let mut reads = Vec::new();
-    collect_scalar(scalar, &mut reads);
-    reads.is_empty()
-}
-
-fn holds_without_samples(vector: &Vector) -> bool {
-    match vector {
-        Vector::Select(_) | Vector::Window { .. } => false,
-        Vector::Of(_) | Vector::Absent { .. } => true,
-        Vector::Negate(argument) | Vector::Map { argument, .. } | Vector::Aggregate { argument, .. } => {
-            holds_without_samples(argument)
-        }
-        Vector::WithScalar(operation) => holds_without_samples(&operation.vector),
-        Vector::Join(join) => holds_without_samples(&join.left) && holds_without_samples(&join.right),
-        Vector::Set(set) => {
-            let (left, right) = (holds_without_samples(&set.left), holds_without_samples(&set.right));
-            match set.operator {
-                SetOperator::And => left && right,
-                SetOperator::Or => left || right,
-                SetOperator::Unless => left,
-            }
-        }
-    }
-}
-
-fn collect_vector(vector: &Vector, reads: &mut Vec<ReadOf>) {
-    match vector {
-        Vector::Select(instant) => reads.push(read_of(&instant.selector, instant.when, LOOKBACK)),
-        Vector::Window { range, .. } => {
-            let length = Duration::from_millis(range.length_millis.unsigned_abs());
-            reads.push(read_of(&range.selector, range.when, length));
-        }
-        Vector::Of(scalar) => collect_scalar(scalar, reads),
-        Vector::Negate(argument)
-        | Vector::Absent { argument, .. }
-        | Vector::Aggregate { argument, .. }
-        | Vector::Map {
-            function: MapFunction::Absolute | MapFunction::Ceiling | MapFunction::Floor,
-            argument,
-        } => collect_vector(argument, reads),
-        Vector::Map { function: MapFunction::Clamp { lowest, highest }, argument } => {
-            collect_vector(argument, reads);
-            collect_scalar(lowest, reads);
-            collect_scalar(highest, reads);
-        }
-        Vector::WithScalar(operation) if operation.scalar_is_left => {
-            collect_scalar(&operation.scalar, reads);
-            collect_vector(&operation.vector, reads);
-        }
-        Vector::WithScalar(operation) => {
-            collect_vector(&operation.vector, reads);
-            collect_scalar(&operation.scalar, reads);
-        }
-        Vector::Join(join) => {
-            collect_vector(&join.left, reads);
-            collect_vector(&join.right, reads);
-        }
-        Vector::Set(set) => {
-            collect_vector(&set.left, reads);
-            collect_vector(&set.right, reads);
-        }
-    }
-}
-
-fn collect_scalar(scalar: &Scalar, reads: &mut Vec<ReadOf>) {
-    match scalar {
-        Scalar::Number(_) | Scalar::Time => {}
-        Scalar::Only(vector) => collect_vector(vector, reads),
-        Scalar::Negate(argument) => collect_scalar(argument, reads),
-        Scalar::Binary { left, right, .. } => {
-            collect_scalar(left, reads);
-            collect_scalar(right, reads);
-        }
-    }
-}
-
-fn read_of(selector: &Arc<Selector>, when: When, length: Duration) -> ReadOf {
-    let window = match when.fixed {
-        Some(_) => Duration::MAX,
-        // A negative offset reads what is newer, which needs nothing older.
-        None => length + Duration::from_millis(u64::try_from(when.offset_millis).unwrap_or(0)),
-    };
-    ReadOf { selector: Arc::clone(selector), window }
-}
-
-fn operator_bytes(operator: Operator) -> usize {
-    match operator {
-        Operator::Comparison { comparison, .. } => comparison.as_str().len(),
-        Operator::Arithmetic(_) => 1,
-    }
-}
-
-/// One side of a comparison without the parentheses that belong to the whole of it.
-fn balanced(side: &str) -> &str {
-    let mut side = side.trim();
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
-    if let Some(rest) = side.strip_prefix("bool").filter(|rest| !rest.starts_with(is_word)) {
-        side = rest.trim_start();
-    }
-    loop {
-        let (opened, closed) = scan::parentheses(side);
-        let stripped = match opened.cmp(&closed) {
-            std::cmp::Ordering::Greater => side.strip_prefix('('),
-            std::cmp::Ordering::Less => side.strip_suffix(')'),
-            std::cmp::Ordering::Equal => None,
-        };
-        match stripped {
-            Some(rest) => side = rest.trim(),
-            None => return side,
-        }
-    }
+/// At least one.
+pub(super) fn step_millis(step: Duration) -> i64 {
+    i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1)
 }
 
 #[cfg(test)]

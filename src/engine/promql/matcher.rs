@@ -1,10 +1,13 @@
 //! Which series a selector means: label matchers as PromQL writes them, compiled once.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
-use crate::model::{Labels, METRIC_NAME};
+use crate::model::{Labels, LabelsError, METRIC_NAME};
+
+use super::pattern;
 
 /// One condition on one label. A label that a series does not have is the empty text to it.
 #[derive(Clone, Debug)]
@@ -41,17 +44,10 @@ impl Matcher {
         Self { label: label.into(), test: Test::NotEqual(value.into()) }
     }
 
-    /// `label=~"pattern"`, or `!~` where the pattern is not `wanted`. `anchored` is what `pattern` becomes for the
-    /// regex engine; the error is its own.
-    pub(super) fn pattern(
-        label: &str,
-        pattern: &str,
-        anchored: &str,
-        wanted: bool,
-    ) -> Result<Self, Box<regex::Error>> {
+    /// `label=~"pattern"`, or `!~` where the pattern is not `wanted`.
+    pub(super) fn pattern(label: &str, pattern: &str, wanted: bool) -> Result<Self, Box<regex::Error>> {
         let test = if pattern.contains(is_meta) {
-            let regex = RegexBuilder::new(anchored).dot_matches_new_line(true).build().map_err(Box::new)?;
-            Test::Pattern { regex, wanted }
+            Test::Pattern { regex: pattern::compile(pattern)?, wanted }
         } else {
             Test::OneOf { values: pattern.split('|').map(Arc::from).collect(), wanted }
         };
@@ -139,6 +135,20 @@ impl Selector {
         self.matchers.iter().filter(|matcher| matcher.label() == METRIC_NAME).find_map(Matcher::values)
     }
 
+    /// What is known about a series that is not there: the labels that have to be equal to something. A label that is
+    /// asked about again afterwards is not known, as Prometheus has it for the sake of its past.
+    pub(super) fn known_labels(&self) -> Result<Labels, LabelsError> {
+        let (mut known, mut seen) = (BTreeMap::new(), BTreeSet::new());
+        for matcher in self.matchers.iter().filter(|matcher| matcher.label() != METRIC_NAME) {
+            let is_new = seen.insert(matcher.label());
+            match matcher.equals().filter(|_| is_new) {
+                Some(value) => known.insert(matcher.label(), value.as_ref()),
+                None => known.remove(matcher.label()),
+            };
+        }
+        Labels::new(known)
+    }
+
     /// Its conditions, those on the metric name first.
     pub fn matchers(&self) -> &[Matcher] {
         &self.matchers
@@ -168,7 +178,7 @@ mod tests {
     use super::*;
 
     fn pattern(text: &str, wanted: bool) -> Matcher {
-        Matcher::pattern("l", text, &format!("^(?:{text})$"), wanted).unwrap()
+        Matcher::pattern("l", text, wanted).unwrap()
     }
 
     #[test]

@@ -18,33 +18,44 @@
 //! compensate their rounding errors, stale markers end a series. What is not evaluated is refused when it is read.
 
 mod aggregate;
+mod annotations;
 mod ast;
 mod binary;
 mod distinct;
 mod error;
 mod eval;
 mod expr;
+mod functions;
+mod histogram;
 mod index;
 mod matcher;
+mod operator;
 mod parse;
-mod places;
+mod pattern;
 #[cfg(test)]
 mod properties;
+mod query;
+mod rank;
+mod read;
+mod reads;
 mod scan;
+mod separable;
 mod series;
 mod signature;
 mod single;
 mod store;
 mod sum;
-mod syntax;
 mod value;
-mod window;
+mod walk;
 
-pub use ast::Comparison;
+pub use annotations::{ANNOTATIONS_MAX, Annotation, Annotations, Severity};
 pub use error::{EvalError, ParseError, ParseErrorKind, Place};
 pub use eval::Scope;
-pub use expr::{Expr, LOOKBACK, Metrics, Read, Threshold};
+pub use expr::{Expr, LOOKBACK, Metrics, SUBQUERY_STEP, Threshold};
 pub use matcher::{Matcher, Selector};
+pub use operator::Comparison;
+pub use query::{Answer, Outcome, Query, Row, STEPS_PER_QUERY_MAX, Steps};
+pub use reads::Read;
 pub use series::{STALE, is_stale};
 pub use signature::NameRemoval;
 pub use store::{Appended, Counters, Limits, SeriesId, SeriesStore, StoreFull};

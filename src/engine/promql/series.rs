@@ -125,16 +125,16 @@ impl Series {
         }
     }
 
-    /// The newest sample not after `reference` and less than `lookback_millis` before it, unless it is a marker.
+    /// The newest sample, with its time in milliseconds, not after `reference` and less than `lookback_millis` before it, unless it is a marker.
     #[inline]
-    pub(super) fn latest(&self, reference: i64, lookback_millis: i64) -> Option<f64> {
+    pub(super) fn latest_at(&self, reference: i64, lookback_millis: i64) -> Option<(i64, f64)> {
         let &(mut at, mut value) = self.samples.last()?;
         if at.as_millis() > reference {
             let after = self.samples.partition_point(|&(at, _)| at.as_millis() <= reference);
             (at, value) = *self.samples.get(after.checked_sub(1)?)?;
         }
         let is_recent = at.as_millis() > reference.saturating_sub(lookback_millis);
-        (is_recent && !is_stale(value)).then_some(value)
+        (is_recent && !is_stale(value)).then_some((at.as_millis(), value))
     }
 
     /// The samples after `after` up to and including `until`.
@@ -181,13 +181,13 @@ mod tests {
     #[test]
     fn the_latest_is_not_older_than_the_lookback_and_not_a_marker() {
         let mut series = series(&[(10, 1.0), (20, 2.0)]);
-        assert_eq!(series.latest(9, 100), None);
-        assert_eq!(series.latest(19, 100), Some(1.0));
-        assert_eq!(series.latest(119, 100), Some(2.0));
-        assert_eq!(series.latest(120, 100), None);
+        assert_eq!(series.latest_at(9, 100), None);
+        assert_eq!(series.latest_at(19, 100), Some((10, 1.0)));
+        assert_eq!(series.latest_at(119, 100), Some((20, 2.0)));
+        assert_eq!(series.latest_at(120, 100), None);
         series.push(at(30), STALE);
-        assert_eq!(series.latest(31, 100), None);
-        assert_eq!(series.latest(29, 100), Some(2.0));
+        assert_eq!(series.latest_at(31, 100), None);
+        assert_eq!(series.latest_at(29, 100), Some((20, 2.0)));
     }
 
     #[test]

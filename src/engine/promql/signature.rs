@@ -99,9 +99,25 @@ impl<'s> Tag<'s> {
         Tag { labels: Cow::Owned(labels), name }
     }
 
+    /// The same with one label put in or replaced; an empty value removes it. A name that is given does not leave.
+    pub(super) fn with(self, label: &str, value: &str) -> Result<Self, EvalError> {
+        let labels = self.labels().with(label, value)?;
+        if label == METRIC_NAME { Ok(Self::made(labels)) } else { Ok(self.relabelled(labels)) }
+    }
+
+    /// The same without a label.
+    pub(super) fn without(&self, label: &str) -> Self {
+        self.relabelled(self.labels().filter(|name| name != label))
+    }
+
     /// The labels that `grouping` puts elements together by. The metric's name is never part of a `without`.
     pub(super) fn grouped(&self, grouping: &Grouping) -> Labels {
         self.labels.filter(|name| is_in(grouping, name) && !self.hides(name))
+    }
+
+    /// The name of the metric the element was made from, as long as it is known.
+    pub(super) fn metric_name(&self) -> &str {
+        self.get(METRIC_NAME).unwrap_or("")
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -125,6 +141,8 @@ fn is_in(grouping: &Grouping, label: &str) -> bool {
 pub(super) enum Distinction<'e> {
     /// By all labels they have.
     All,
+    /// By all labels but one.
+    AllBut(&'static str),
     /// By the labels of a grouping.
     Grouping(&'e Grouping),
 }
@@ -141,6 +159,9 @@ impl Distinction<'_> {
             Self::Grouping(grouping @ Grouping::Without(_)) => {
                 tag.iter().filter(|(name, _)| is_in(grouping, name)).for_each(|pair| pair.hash(&mut hasher));
             }
+            Self::AllBut(label) => {
+                tag.iter().filter(|(name, _)| *name != label).for_each(|pair| pair.hash(&mut hasher));
+            }
             Self::All => tag.iter().for_each(|pair| pair.hash(&mut hasher)),
         }
         hasher.finish()
@@ -151,6 +172,10 @@ impl Distinction<'_> {
             Self::Grouping(Grouping::By(names)) => names.iter().all(|name| one.get(name) == other.get(name)),
             Self::Grouping(grouping @ Grouping::Without(_)) => {
                 let is_in = |(name, _): &(&str, &str)| is_in(grouping, name);
+                one.iter().filter(is_in).eq(other.iter().filter(is_in))
+            }
+            Self::AllBut(label) => {
+                let is_in = |(name, _): &(&str, &str)| *name != label;
                 one.iter().filter(is_in).eq(other.iter().filter(is_in))
             }
             Self::All => one.iter().eq(other.iter()),

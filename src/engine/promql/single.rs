@@ -2,11 +2,14 @@
 
 use crate::model::Timestamp;
 
-use super::ast::{MapFunction, Node, Operator, Scalar, Vector};
-use super::expr::{Expr, LOOKBACK};
-use super::series::{Series, is_stale};
+use super::ast::{Instant, Moment, Node, Range, Samples, Scalar, Vector, Window};
+use super::expr::Expr;
+use super::functions::window;
+use super::matcher::Selector;
+use super::operator::Operator;
+use super::read::{frame, grid, lookback_millis};
+use super::series::Series;
 use super::store::{SeriesId, SeriesStore};
-use super::{eval, window};
 
 impl Expr {
     /// The value of the element that comes from this series, where there is one: what [`eval`](Self::eval) gives with
@@ -18,77 +21,128 @@ impl Expr {
             return None;
         }
         let Node::Vector(vector) = self.root() else { return None };
-        value(vector, store.series_at(series.slot)?, at.as_millis())
+        value(vector, store.series_at(series.slot)?, Moment::instant(at.as_millis()))
     }
 }
 
-fn value(vector: &Vector, series: &Series, at: i64) -> Option<f64> {
+pub(super) fn value(vector: &Vector, series: &Series, moment: Moment) -> Option<f64> {
     match vector {
         Vector::Select(instant) => {
-            let lookback = i64::try_from(LOOKBACK.as_millis()).unwrap_or(i64::MAX);
-            series.latest(instant.when.reference(at), lookback)
+            let (_, value) = series.latest_at(instant.when.reference(moment), lookback_millis())?;
+            Some(value)
         }
-        Vector::Window { function, range } => {
-            let until = range.when.reference(at);
-            let after = until.saturating_sub(range.length_millis);
-            let samples = series.window(after, until);
-            if !series.has_stale() {
-                return window::apply(*function, samples, after, until);
-            }
-            let kept: Vec<_> = samples.iter().copied().filter(|(_, value)| !is_stale(*value)).collect();
-            window::apply(*function, &kept, after, until)
+        Vector::Timestamp(instant) => {
+            let (at, _) = series.latest_at(instant.when.reference(moment), lookback_millis())?;
+            Some(at as f64 / 1_000.0)
         }
-        Vector::Negate(argument) => value(argument, series, at).map(|value| -value),
+        Vector::Window(window) => windowed(window, series, moment),
+        Vector::Negate(argument) => value(argument, series, moment).map(|value| -value),
         Vector::Map { function, argument } => {
-            let value = value(argument, series, at)?;
-            Some(match function {
-                MapFunction::Absolute => value.abs(),
-                MapFunction::Ceiling => value.ceil(),
-                MapFunction::Floor => value.floor(),
-                MapFunction::Clamp { lowest, highest } => {
-                    let (lowest, highest) = (number(lowest, at)?, number(highest, at)?);
-                    if highest < lowest {
-                        return None;
-                    }
-                    eval::clamped(value, lowest, highest)
-                }
-            })
+            let value = value(argument, series, moment)?;
+            let function = function.resolve(|scalar| number(scalar, moment).ok_or(())).ok()?;
+            (!function.drops_all()).then(|| function.apply(value, moment.at))
         }
         Vector::WithScalar(operation) => {
-            let value = value(&operation.vector, series, at)?;
-            let scalar = number(&operation.scalar, at)?;
+            let value = value(&operation.vector, series, moment)?;
+            let scalar = number(&operation.scalar, moment)?;
             let (left, right) = if operation.scalar_is_left { (scalar, value) } else { (value, scalar) };
             match operation.operator {
                 Operator::Comparison { comparison, to_bool: false } => {
                     comparison.holds(left, right).then_some(value)
                 }
-                Operator::Comparison { comparison, to_bool: true } => {
-                    Some(f64::from(comparison.holds(left, right)))
+                operator @ (Operator::Arithmetic(_) | Operator::Comparison { to_bool: true, .. }) => {
+                    Some(operator.apply(left, right))
                 }
-                Operator::Arithmetic(arithmetic) => Some(arithmetic.apply(left, right)),
             }
         }
-        Vector::Of(_)
+        Vector::AbsentOverTime { .. }
+        | Vector::Of(_)
         | Vector::Absent { .. }
         | Vector::Aggregate { .. }
+        | Vector::Quantile(_)
+        | Vector::Rank(_)
+        | Vector::CountValues { .. }
+        | Vector::Relabel { .. }
+        | Vector::Sort { .. }
+        | Vector::Histogram(_)
         | Vector::Join(_)
         | Vector::Set(_) => None,
     }
 }
 
+fn windowed(window: &Window, series: &Series, moment: Moment) -> Option<f64> {
+    let function = window.function.resolve(|scalar| number(scalar, moment).ok_or(())).ok()?;
+    let function = function.check().ok()?;
+    let frame = frame(&window.samples, moment);
+    match &window.samples {
+        Samples::Series(_) => {
+            let samples = series.window(frame.after, frame.until);
+            let mut kept = Vec::new();
+            let samples = window::without_stale(samples, series.has_stale(), &mut kept);
+            window::apply(function, samples, frame)
+        }
+        Samples::Subquery(subquery) => {
+            let value =
+                |at| Some((Timestamp::from_millis(at), value(&subquery.vector, series, moment.moved(at))?));
+            let samples: Vec<_> = grid(subquery, frame).filter_map(value).collect();
+            window::apply(function, &samples, frame)
+        }
+    }
+}
+
 /// A number that reads no series.
-fn number(scalar: &Scalar, at: i64) -> Option<f64> {
+fn number(scalar: &Scalar, moment: Moment) -> Option<f64> {
     Some(match scalar {
         Scalar::Number(number) => *number,
-        Scalar::Time => at as f64 / 1_000.0,
-        Scalar::Negate(argument) => -number(argument, at)?,
+        Scalar::Time => moment.at as f64 / 1_000.0,
+        Scalar::OfQuery(what) => moment.of_query(*what),
+        Scalar::Negate(argument) => -number(argument, moment)?,
         Scalar::Binary { operator, left, right } => {
-            let (left, right) = (number(left, at)?, number(right, at)?);
-            match operator {
-                Operator::Arithmetic(arithmetic) => arithmetic.apply(left, right),
-                Operator::Comparison { comparison, .. } => f64::from(comparison.holds(left, right)),
-            }
+            operator.apply(number(left, moment)?, number(right, moment)?)
         }
         Scalar::Only(_) => return None,
     })
+}
+
+/// The one place at which a separable vector reads.
+#[derive(Clone, Copy)]
+pub(super) struct Leaf<'e> {
+    pub selector: &'e Selector,
+    range: Option<&'e Range>,
+}
+
+impl Leaf<'_> {
+    /// How many samples a series has for it at a time.
+    pub(super) fn samples_per_step(&self, series: &Series, moment: Moment) -> usize {
+        let Some(range) = self.range else { return 1 };
+        let until = range.when.reference(moment);
+        series.window(until.saturating_sub(range.length_millis), until).len()
+    }
+}
+
+/// Where a separable vector reads; `None` for one that is not.
+pub(super) fn leaf(vector: &Vector) -> Option<Leaf<'_>> {
+    match vector {
+        Vector::Select(Instant { selector, .. }) | Vector::Timestamp(Instant { selector, .. }) => {
+            Some(Leaf { selector, range: None })
+        }
+        Vector::Window(window) => match &window.samples {
+            Samples::Series(range) => Some(Leaf { selector: &range.selector, range: Some(range) }),
+            Samples::Subquery(subquery) => leaf(&subquery.vector),
+        },
+        Vector::Negate(argument) | Vector::Map { argument, .. } => leaf(argument),
+        Vector::WithScalar(operation) => leaf(&operation.vector),
+        Vector::AbsentOverTime { .. }
+        | Vector::Of(_)
+        | Vector::Absent { .. }
+        | Vector::Aggregate { .. }
+        | Vector::Quantile(_)
+        | Vector::Rank(_)
+        | Vector::CountValues { .. }
+        | Vector::Relabel { .. }
+        | Vector::Sort { .. }
+        | Vector::Histogram(_)
+        | Vector::Join(_)
+        | Vector::Set(_) => None,
+    }
 }

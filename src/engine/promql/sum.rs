@@ -1,4 +1,4 @@
-//! Sums and means that do not lose small numbers beside large ones.
+//! Sums, means and variances that do not lose small numbers beside large ones.
 
 /// A sum with its rounding error carried along: Kahan's summation as improved by Neumaier ("Rundungsfehleranalyse
 /// einiger Verfahren zur Summation endlicher Summen", 1974).
@@ -70,6 +70,29 @@ impl Mean {
 
     pub(super) fn mean(self) -> f64 {
         if self.is_incremental { self.state.total() } else { self.state.divided(self.count).total() }
+    }
+}
+
+/// A variance with its rounding errors carried along: Welford's recurrence ("Note on a method for calculating
+/// corrected sums of squares and products", 1962) on compensated sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spread {
+    count: f64,
+    mean: Sum,
+    squares: Sum,
+}
+
+impl Spread {
+    pub(super) fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        let distance = value - self.mean.total();
+        self.mean.add(distance / self.count);
+        self.squares.add(distance * (value - self.mean.total()));
+    }
+
+    /// Of the population, as PromQL has it.
+    pub(super) fn variance(self) -> f64 {
+        self.squares.total() / self.count
     }
 }
 
