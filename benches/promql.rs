@@ -110,6 +110,11 @@ fn threshold_holds(bencher: Bencher<'_, '_>) {
     "metric_0 / metric_0 > 2",
     "rate(metric_0[5m]) > 1e12",
     "avg_over_time(metric_0[5m]) > 1e12",
+    "quantile_over_time(0.9, metric_0[5m]) > 1e12",
+    "max_over_time(rate(metric_0[1m])[5m:1m]) > 1e12",
+    "max_over_time((sum by (job) (metric_0))[5m:1m]) > 1e18",
+    "topk(3, metric_0)",
+    "label_replace(metric_0, \"team\", \"$1\", \"namespace\", \"team(.*)\")",
 ])]
 fn evaluate(bencher: Bencher<'_, '_>, text: &str) {
     let expr = expr(text);

@@ -59,16 +59,13 @@ pub(super) fn join<'s>(
                 ones.insert(&one, one.len() - 1).0
             }
         };
-        // Checked for what the comparison filters away, too: that the matching is ambiguous does not depend on the
-        // values.
-        let tag = joiner.meet(item, &one[ones.first(group)])?;
-        used.mark(group, &tag)?;
+        joiner.meet(item, &one[ones.first(group)], Some((&mut used, group)))?;
     }
     if let Some(value) = fill_many {
         for group in (0..ones.len()).filter(|&group| !used.has(group)) {
             let other = &one[ones.first(group)];
             let item = Item { tag: Tag::made(other.tag.grouped(&join.grouping)), value };
-            joiner.meet(item, other)?;
+            joiner.meet(item, other, None)?;
         }
     }
     Ok(joiner.results)
@@ -83,8 +80,13 @@ struct Joiner<'j, 's> {
 }
 
 impl<'s> Joiner<'_, 's> {
-    /// The labels of the result, whether a comparison filters it away or not.
-    fn meet(&mut self, item: Item<'s>, other: &Item<'_>) -> Result<Tag<'s>, EvalError> {
+    /// Makes a result, unless a comparison filters it away.
+    fn meet(
+        &mut self,
+        item: Item<'s>,
+        other: &Item<'_>,
+        used: Option<(&mut Used, usize)>,
+    ) -> Result<(), EvalError> {
         let (left, right) =
             if self.is_swapped { (other.value, item.value) } else { (item.value, other.value) };
         let (value, is_kept) = match self.join.operator {
@@ -94,10 +96,15 @@ impl<'s> Joiner<'_, 's> {
             }
         };
         let tag = result_tag(self.join, item.tag, &other.tag, self.removal)?;
-        if is_kept {
-            self.results.push(Item { tag: tag.clone(), value });
+        // Checked for what the comparison filters away, too: that the matching is ambiguous does not depend on the
+        // values.
+        if let Some((used, group)) = used {
+            used.mark(group, &tag)?;
         }
-        Ok(tag)
+        if is_kept {
+            self.results.push(Item { tag, value });
+        }
+        Ok(())
     }
 }
 

@@ -273,6 +273,10 @@ mod tests {
             ("rate(x[10m] offset 5m) + y", 900),
             ("rate(x[1m])", 60),
             ("clamp_min(rate(x[1m]), scalar(y))", 300),
+            ("max_over_time(rate(x[5m])[1h:1m])", 3_900),
+            ("max_over_time(x[1h:] offset 1d)", 90_300),
+            ("max_over_time(max_over_time(x[10m:])[1h:])", 4_500),
+            ("max_over_time((x @ end())[1h:1m])", 300),
             ("1", 0),
         ];
         for (text, seconds) in cases {
@@ -283,7 +287,18 @@ mod tests {
 
     #[test]
     fn an_expression_is_separable_where_each_element_comes_from_one_series() {
-        for text in ["x > 5", "x", "abs(-x) * 2 + time()", "rate(x[5m]) > bool 1", "5 < clamp(x, 0, 1)"] {
+        for text in [
+            "x > 5",
+            "x",
+            "abs(-x) * 2 + time()",
+            "rate(x[5m]) > bool 1",
+            "5 < clamp(x, 0, 1)",
+            "round(sqrt(x), 0.1)",
+            "quantile_over_time(0.9, x[5m]) > 1",
+            "predict_linear(x[1h], 4 * 3600) < 0",
+            "timestamp(x) < time() - 60",
+            "max_over_time(rate(x[5m])[1h:1m]) > 1",
+        ] {
             assert!(expr(text).is_separable(), "{text}");
         }
         for text in [
@@ -294,6 +309,14 @@ mod tests {
             "vector(1)",
             "1",
             "x > scalar(y)",
+            "x > scalar(vector(1))",
+            "topk(3, x)",
+            "sort(x)",
+            "label_replace(x, \"a\", \"b\", \"\", \"\")",
+            "histogram_quantile(0.9, x)",
+            "absent_over_time(x[5m])",
+            "max_over_time(sum(x)[1h:1m])",
+            "max_over_time(max_over_time(x[1h:1m])[1h:1m])",
             // Two metrics may become one element, and then neither is.
             "rate({job=\"a\"}[5m])",
             "-{__name__=~\"a|b\"}",
@@ -304,11 +327,29 @@ mod tests {
 
     #[test]
     fn only_some_expressions_hold_without_samples() {
-        for text in ["absent(x)", "vector(1)", "1", "time() > bool 5", "x or absent(y)", "vector(1) unless x"]
-        {
+        for text in [
+            "absent(x)",
+            "vector(1)",
+            "1",
+            "time() > bool 5",
+            "x or absent(y)",
+            "vector(1) unless x",
+            "absent_over_time(x[5m])",
+            "hour() > 5",
+            "max_over_time(absent(x)[5m:])",
+            "vector(1) + fill_right(0) x",
+        ] {
             assert!(expr(text).can_hold_without_samples(), "{text}");
         }
-        for text in ["x", "absent(x) and y", "x or y", "count(x) == 0", "vector(1) * x", "\"text\""] {
+        for text in [
+            "x",
+            "absent(x) and y",
+            "x or y",
+            "count(x) == 0",
+            "vector(1) * x",
+            "\"text\"",
+            "vector(1) + fill_left(0) x",
+        ] {
             assert!(!expr(text).can_hold_without_samples(), "{text}");
         }
     }

@@ -28,6 +28,8 @@ mod expr;
 mod functions;
 mod histogram;
 mod index;
+#[cfg(test)]
+mod laws;
 mod matcher;
 mod operator;
 mod parse;

@@ -7,7 +7,7 @@ use crate::model::{Labels, METRIC_NAME, Timestamp};
 use super::{Appended, Element, Expr, Limits, NameRemoval, STALE, Scope, SeriesId, SeriesStore, Value};
 
 /// Series as name, job and instance, each with samples as seconds and value.
-type Data = Vec<((usize, usize, usize), Vec<(i64, f64)>)>;
+pub(super) type Data = Vec<((usize, usize, usize), Vec<(i64, f64)>)>;
 
 fn labels((name, job, instance): (usize, usize, usize)) -> Labels {
     let (name, job) = (["a", "b", "c"][name % 3], ["", "x", "y"][job % 3]);
@@ -25,13 +25,13 @@ fn value() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn data() -> impl Strategy<Value = Data> {
+pub(super) fn data() -> impl Strategy<Value = Data> {
     let sample = (0_i64..600, value());
     let series = ((0_usize..3, 0_usize..3, 0_usize..3), prop::collection::vec(sample, 0..20));
     prop::collection::vec(series, 0..12)
 }
 
-fn filled(data: &Data) -> (SeriesStore, Vec<SeriesId>) {
+pub(super) fn filled(data: &Data) -> (SeriesStore, Vec<SeriesId>) {
     let mut store =
         SeriesStore::new(Limits { lateness: std::time::Duration::from_mins(10), ..Limits::default() });
     let mut ids = Vec::new();
@@ -70,7 +70,7 @@ fn when() -> impl Strategy<Value = String> {
 }
 
 /// Element-wise expressions of one selector, which are separable unless the name is left open.
-fn separable() -> impl Strategy<Value = String> {
+pub(super) fn separable() -> impl Strategy<Value = String> {
     let window = prop::sample::select(vec![
         "rate",
         "increase",
@@ -85,12 +85,23 @@ fn separable() -> impl Strategy<Value = String> {
         "last_over_time",
         "changes",
         "resets",
+        "deriv",
+        "first_over_time",
+        "present_over_time",
+        "stddev_over_time",
+        "mad_over_time",
+        "ts_of_max_over_time",
+        "quantile_over_time(0.3, ",
     ]);
     let range = prop::sample::select(vec!["1s", "30s", "2m", "5m", "20m"]);
     let leaf = prop_oneof![
         (selector(), when()).prop_map(|(selector, when)| format!("{selector}{when}")),
-        (window, selector(), range, when())
-            .prop_map(|(function, selector, range, when)| format!("{function}({selector}[{range}]{when})")),
+        (window, selector(), range, when()).prop_map(|(function, selector, range, when)| {
+            let function = if function.ends_with(' ') { function.to_owned() } else { format!("{function}(") };
+            format!("{function}{selector}[{range}]{when})")
+        }),
+        (selector(), when()).prop_map(|(selector, when)| format!("timestamp({selector}{when})")),
+        selector().prop_map(|selector| format!("predict_linear({selector}[5m], time())")),
     ];
     leaf.prop_recursive(3, 8, 1, |inner| {
         let operator = prop::sample::select(vec![
@@ -98,7 +109,13 @@ fn separable() -> impl Strategy<Value = String> {
         ]);
         prop_oneof![
             inner.clone().prop_map(|inner| format!("-({inner})")),
-            (prop::sample::select(vec!["abs", "ceil", "floor"]), inner.clone())
+            (prop::sample::select(vec!["rate", "max_over_time", "last_over_time"]), inner.clone())
+                .prop_map(|(function, inner)| format!("{function}(({inner})[3m:20s] offset 10s)")),
+            inner.clone().prop_map(|inner| format!("round({inner}, 0.3)")),
+            (
+                prop::sample::select(vec!["abs", "ceil", "floor", "sgn", "exp", "hour", "timestamp"]),
+                inner.clone()
+            )
                 .prop_map(|(function, inner)| format!("{function}({inner})")),
             inner.clone().prop_map(|inner| format!("clamp({inner}, -1, 2)")),
             (inner.clone(), operator.clone(), -3_i32..4)
@@ -109,7 +126,7 @@ fn separable() -> impl Strategy<Value = String> {
     })
 }
 
-fn any_expr() -> impl Strategy<Value = String> {
+pub(super) fn any_expr() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![4 => separable(), 1 => Just("vector(time())".to_owned()), 1 => Just("absent(d{job=\"x\"})".to_owned())];
     leaf.prop_recursive(4, 16, 2, |inner| {
         let aggregation =
@@ -149,13 +166,39 @@ fn any_expr() -> impl Strategy<Value = String> {
             (inner.clone(), set, inner.clone())
                 .prop_map(|(left, set, right)| format!("({left}) {set} ({right})")),
             inner.clone().prop_map(|inner| format!("vector(scalar({inner}))")),
+            (
+                prop::sample::select(vec![
+                    "topk by (job) (2, ",
+                    "bottomk(1, ",
+                    "limitk(2, ",
+                    "limit_ratio(-0.5, ",
+                    "quantile without (instance) (0.7, ",
+                    "count_values(\"job\", ",
+                    "sort(",
+                    "sort_by_label_desc("
+                ]),
+                inner.clone()
+            )
+                .prop_map(|(ranking, inner)| {
+                    let labels = if ranking.starts_with("sort_by") { ", \"instance\"" } else { "" };
+                    format!("{ranking}{inner}{labels})")
+                }),
+            inner.clone().prop_map(|inner| format!(
+                "histogram_quantile(0.5, label_replace({inner}, \"le\", \"$1\", \"instance\", \"(.*)\"))"
+            )),
+            inner
+                .clone()
+                .prop_map(|inner| format!("label_join({inner}, \"job\", \"-\", \"job\", \"__name__\")")),
+            inner.clone().prop_map(|inner| format!("absent_over_time(({inner})[2m:1m])")),
+            (inner.clone(), inner.clone())
+                .prop_map(|(left, right)| format!("({left}) - on (job, instance) fill_left(1) ({right})")),
             inner.clone().prop_map(|inner| format!("absent({inner})")),
             inner.prop_map(|inner| format!("clamp_max(a, scalar({inner}))")),
         ]
     })
 }
 
-fn elements(value: Value) -> Vec<Element> {
+pub(super) fn elements(value: Value) -> Vec<Element> {
     match value {
         Value::Vector(elements) => elements,
         Value::Scalar(value) => vec![Element { labels: Labels::empty(), value }],
@@ -164,7 +207,7 @@ fn elements(value: Value) -> Vec<Element> {
 }
 
 /// Equal to the bit, which `==` on NaN is not.
-fn bits(elements: &[Element]) -> Vec<(Labels, u64)> {
+pub(super) fn bits(elements: &[Element]) -> Vec<(Labels, u64)> {
     elements.iter().map(|element| (element.labels.clone(), element.value.to_bits())).collect()
 }
 

@@ -16,17 +16,15 @@ pub(super) fn is_separable(vector: &Vector) -> bool {
                 Samples::Series(_) => true,
                 Samples::Subquery(subquery) => subquery.is_separable,
             };
-            of_series && window.function.numbers().all(reads_nothing) && distinct::without_name(vector)
+            of_series && window.function.numbers().all(is_plain) && distinct::without_name(vector)
         }
         Vector::Negate(argument) => is_separable(argument) && distinct::without_name(argument),
         Vector::Map { function, argument } => {
-            function.numbers().all(reads_nothing)
-                && is_separable(argument)
-                && distinct::without_name(argument)
+            function.numbers().all(is_plain) && is_separable(argument) && distinct::without_name(argument)
         }
         Vector::WithScalar(operation) => {
             let keeps_name = matches!(operation.operator, Operator::Comparison { to_bool: false, .. });
-            reads_nothing(&operation.scalar)
+            is_plain(&operation.scalar)
                 && is_separable(&operation.vector)
                 && (keeps_name || distinct::without_name(&operation.vector))
         }
@@ -85,8 +83,9 @@ pub(super) fn keeps_name(vector: &Vector) -> bool {
     }
 }
 
-fn reads_nothing(scalar: &Scalar) -> bool {
-    !Part::Scalar(scalar).reads()
+/// Whether a number is calculated from numbers and times alone, without a vector on the way.
+fn is_plain(scalar: &Scalar) -> bool {
+    !Part::Scalar(scalar).has(&|part| matches!(part, Part::Vector(_)))
 }
 
 /// Whether it can have an element where there are no samples at all.

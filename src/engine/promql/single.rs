@@ -90,7 +90,7 @@ fn windowed(window: &Window, series: &Series, moment: Moment) -> Option<f64> {
     }
 }
 
-/// A number that reads no series.
+/// A number without a vector on its way.
 fn number(scalar: &Scalar, moment: Moment) -> Option<f64> {
     Some(match scalar {
         Scalar::Number(number) => *number,

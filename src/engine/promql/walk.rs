@@ -31,11 +31,6 @@ impl<'e> Part<'e> {
         }
         found
     }
-
-    /// Whether it reads samples.
-    pub(super) fn reads(self) -> bool {
-        self.has(&|part| matches!(part, Part::Instant(_) | Part::Range(_)))
-    }
 }
 
 impl<'e> From<&'e Samples> for Part<'e> {
