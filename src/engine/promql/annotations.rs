@@ -123,7 +123,7 @@ fn of_metric(metric: &str) -> String {
 }
 
 /// A number as Go's `%g` writes those that occur here.
-fn short(number: f64) -> String {
+pub(super) fn short(number: f64) -> String {
     match number {
         _ if number == f64::INFINITY => "+Inf".into(),
         _ if number == f64::NEG_INFINITY => "-Inf".into(),

@@ -14,8 +14,25 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Semantics are those of Prometheus 3: windows and the lookback are open on the left, rates extrapolate, sums
-//! compensate their rounding errors, stale markers end a series. What is not evaluated is refused when it is read.
+//! The language is the stable one of Prometheus 3 on float samples and classic histograms, and those of its experiments
+//! that cost nothing: windows and the lookback are open on the left, rates extrapolate, sums compensate their rounding
+//! errors, stale markers end a series. A subquery that names no step takes [`SUBQUERY_STEP`], as Prometheus takes its
+//! global evaluation interval. What is not evaluated (native histograms, `info`, `anchored`, `smoothed`) is refused
+//! when it is read, by name and place.
+//!
+//! A rule has an [`Expr`], which also says what it reads and whether it can be evaluated series by series; a person or
+//! a tool asks a [`Query`], at one time or in a range of times, and is told what there is to say beside the value:
+//!
+//! ```
+//! use homeostat::engine::promql::{Limits, NameRemoval, Query, SeriesStore};
+//! use homeostat::model::Timestamp;
+//!
+//! let store = SeriesStore::new(Limits::default());
+//! let answer = Query::parse("quantile(7, up)")?.instant(&store, Timestamp::default(), NameRemoval::Immediate)?;
+//! let said: Vec<String> = answer.annotations.iter().map(|annotation| annotation.to_string()).collect();
+//! assert_eq!(said, ["PromQL warning: quantile value should be between 0 and 1, got 7 (1:10)"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod aggregate;
 mod annotations;

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use rustc_hash::FxHasher;
 
+use super::annotations;
 use super::ast::Grouping;
 use super::error::EvalError;
 use super::functions::order::by_value;
@@ -71,7 +72,10 @@ fn count(number: f64) -> Result<usize, EvalError> {
     }
     // Both powers of two have no exact neighbour in between.
     if !(-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
-        return Err(EvalError::Parameter(format!("Scalar value {number} overflows int64")));
+        return Err(EvalError::Parameter(format!(
+            "Scalar value {} overflows int64",
+            annotations::short(number)
+        )));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, and not negative")]
     Ok(number.max(0.0) as usize)
@@ -160,7 +164,7 @@ mod tests {
     fn a_number_that_is_no_count_is_refused() {
         let error = |number| count(number).unwrap_err().to_string();
         assert_eq!(error(f64::NAN), "Parameter value is NaN");
-        assert_eq!(error(f64::INFINITY), "Scalar value inf overflows int64");
+        assert_eq!(error(f64::INFINITY), "Scalar value +Inf overflows int64");
         assert_eq!((count(-5.0), count(2.9)), (Ok(0), Ok(2)));
     }
 }
