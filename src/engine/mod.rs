@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod plan;
 pub mod promql;
 pub mod size;
+pub mod template;
 #[cfg(test)]
 mod testing;
 
