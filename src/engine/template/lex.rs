@@ -124,14 +124,16 @@ impl Lexer<'_> {
                 self.push(Token::Close, at);
                 return Ok(trims);
             }
-            match self.word(open)? {
-                Token::OpenParen => depth += 1,
-                Token::CloseParen => match depth.checked_sub(1) {
+            let token = self.word(open)?;
+            if token == Token::OpenParen {
+                depth += 1;
+            } else if token == Token::CloseParen {
+                match depth.checked_sub(1) {
                     Some(less) => depth = less,
                     None => return self.fail(at, ParseCause::Unexpected(")".into())),
-                },
-                _ if self.rest().is_empty() => return self.fail(open, ParseCause::Unclosed),
-                _ => {}
+                }
+            } else if self.rest().is_empty() {
+                return self.fail(open, ParseCause::Unclosed);
             }
         }
     }

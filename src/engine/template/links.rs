@@ -8,10 +8,12 @@ pub(super) fn query_escape(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                escaped.push(char::from(byte))
+                escaped.push(char::from(byte));
             }
             b' ' => escaped.push('+'),
-            _ => drop(write!(escaped, "%{byte:02X}")),
+            _ => {
+                let _ = write!(escaped, "%{byte:02X}");
+            }
         }
     }
     escaped
@@ -83,7 +85,7 @@ pub(super) fn without_port(address: &str) -> &str {
 pub(super) fn without_domain(address: &str) -> String {
     let host = without_port(address);
     let port = if host.len() < address.len() { address.rsplit_once(':').map(|(_, port)| port) } else { None };
-    if host.parse::<std::net::IpAddr>().is_ok() {
+    if host.parse::<core::net::IpAddr>().is_ok() {
         return address.to_owned();
     }
     let short = host.split('.').next().unwrap_or(host);

@@ -14,6 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod builtins;
 mod error;
 mod functions;
 mod lex;
@@ -21,6 +22,8 @@ mod links;
 mod node;
 mod parse;
 mod printf;
+mod prometheus;
+mod querying;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -31,6 +34,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 pub use error::{ExpandError, ParseCause, ParseError};
+pub use querying::query_store;
 
 use crate::model::{Labels, Timestamp};
 use node::{Node, Tree};

@@ -24,7 +24,7 @@ pub(super) fn parse(source: &str, variables: &[&str]) -> Result<Tree, ParseError
     let (body, end) = parser.list("template", true)?;
     match end {
         End::Source => Ok(Tree { body, defined: parser.defined }),
-        End::End => parser.fail_at(parser.last_at(), ParseCause::Unexpected("end".into())),
+        End::Word => parser.fail_at(parser.last_at(), ParseCause::Unexpected("end".into())),
         End::Else(_) => parser.fail_at(parser.last_at(), ParseCause::Unexpected("else".into())),
     }
 }
@@ -44,7 +44,7 @@ struct Parser<'a> {
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Source,
-    End,
+    Word,
     /// `else`, and the branch that follows it in the same braces.
     Else(Option<Kind>),
 }
@@ -151,7 +151,7 @@ impl Parser<'_> {
                 "end" => {
                     self.next += 1;
                     self.expect(&Token::Close)?;
-                    return Ok((nodes, End::End));
+                    return Ok((nodes, End::Word));
                 }
                 "else" => {
                     self.next += 1;
@@ -214,10 +214,10 @@ impl Parser<'_> {
                 }
             }
             End::Else(None) => match self.list(kind.word(), false)? {
-                (otherwise, End::End) => otherwise,
+                (otherwise, End::Word) => otherwise,
                 _ => return self.fail_at(self.last_at(), ParseCause::Unexpected("else".into())),
             },
-            End::End | End::Source => List::new(),
+            End::Word | End::Source => List::new(),
         };
         self.variables.truncate(mark);
         Ok(kind.node(Branch { pipeline, then, otherwise }))
@@ -261,7 +261,7 @@ impl Parser<'_> {
         self.variables.push(ROOT_VARIABLE.into());
         let (body, end) = self.deeper(|parser| parser.list(what, false))?;
         (self.variables, self.ranges) = outside;
-        if end != End::End {
+        if end != End::Word {
             return self.fail_at(self.last_at(), ParseCause::Unexpected("else".into()));
         }
         // Of two, the one that is empty gives way.
@@ -423,7 +423,10 @@ impl Parser<'_> {
             Token::Quoted(text) => OperandKind::Text(text.as_str().into()),
             Token::Char(code) => OperandKind::Int(*code),
             Token::Number(text) => self.number(text, word.at)?,
-            Token::Field(_) => return self.fields(word.at),
+            Token::Field(_) => {
+                let kind = OperandKind::Fields(self.field_names());
+                return Ok(Operand { kind, span: self.span_from(word.at) });
+            }
             Token::Variable(name) => {
                 self.check_variable(name, word.at)?;
                 self.next += 1;
@@ -439,7 +442,15 @@ impl Parser<'_> {
                 let kind = OperandKind::Nested(Box::new(inner), fields);
                 return Ok(Operand { kind, span: self.span_from(word.at) });
             }
-            _ => return self.unexpected(),
+            Token::Text(_)
+            | Token::Open
+            | Token::Close
+            | Token::Pipe
+            | Token::Comma
+            | Token::CloseParen
+            | Token::Declare
+            | Token::Assign
+            | Token::Blank => return self.unexpected(),
         };
         self.next += 1;
         Ok(Operand { kind, span: (word.at, word.end) })
@@ -447,11 +458,6 @@ impl Parser<'_> {
 
     fn span_from(&self, begin: usize) -> Span {
         (begin, self.end())
-    }
-
-    fn fields(&mut self, begin: usize) -> Result<Operand, ParseError> {
-        let kind = OperandKind::Fields(self.field_names());
-        Ok(Operand { kind, span: self.span_from(begin) })
     }
 
     fn field_names(&mut self) -> Vec<Arc<str>> {

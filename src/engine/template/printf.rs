@@ -1,5 +1,7 @@
 //! Go's `fmt.Sprintf`: verbs, flags, width and precision, and what it says where a verb does not fit.
 
+use std::fmt::Write as _;
+
 use super::value::Value;
 use crate::model::number;
 
@@ -8,6 +10,7 @@ const WIDTH_MAX: usize = 1_000;
 
 /// How one argument is to be printed.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "Go's flags, each by its sign")]
 struct Layout {
     minus: bool,
     plus: bool,
@@ -66,7 +69,7 @@ pub(super) fn sprintf(format: &str, arguments: &[Value<'_>]) -> String {
             None => text.push_str("%!(NOVERB)"),
             Some('%') => text.push('%'),
             Some(verb) => match rest.next() {
-                None => text.push_str(&format!("%!{verb}(MISSING)")),
+                None => drop(write!(text, "%!{verb}(MISSING)")),
                 Some(argument) => {
                     used += 1;
                     text.push_str(&formatted(argument, verb, layout));
@@ -78,9 +81,10 @@ pub(super) fn sprintf(format: &str, arguments: &[Value<'_>]) -> String {
         text.push_str("%!(EXTRA ");
         for (index, extra) in arguments[used..].iter().enumerate() {
             text.push_str(if index > 0 { ", " } else { "" });
-            match extra {
-                Value::Missing | Value::Nil => text.push_str("<nil>"),
-                _ => text.push_str(&format!("{}={}", extra.type_name(), extra.printed())),
+            if matches!(extra, Value::Missing | Value::Nil) {
+                text.push_str("<nil>");
+            } else {
+                let _ = write!(text, "{}={}", extra.type_name(), extra.printed());
             }
         }
         text.push(')');
@@ -101,11 +105,13 @@ fn formatted(value: &Value<'_>, verb: char, layout: Layout) -> String {
         (Value::Int(number), 'v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X' | 'c' | 'q' | 'U') => {
             integer(*number, verb, layout)
         }
-        (Value::Bool(_), 'v' | 't') => padded(&value.printed(), layout),
         (Value::Text(text), 'v' | 's') => padded(&cut(text, layout.precision), layout),
         (Value::Text(text), 'q') => padded(&quoted(&cut(text, layout.precision)), layout),
         (Value::Text(text), 'x' | 'X') => padded(&hex(text.as_bytes(), verb == 'X'), layout),
-        (Value::Float(_) | Value::Int(_) | Value::Bool(_) | Value::Text(_), _) => {
+        (Value::Bool(_), _) if !matches!(verb, 'v' | 't') => {
+            format!("%!{verb}(bool={})", value.printed())
+        }
+        (Value::Float(_) | Value::Int(_) | Value::Text(_), _) => {
             format!("%!{verb}({}={})", value.type_name(), value.printed())
         }
         (Value::List(items), _) => {
@@ -113,7 +119,8 @@ fn formatted(value: &Value<'_>, verb: char, layout: Layout) -> String {
             format!("[{}]", items.join(" "))
         }
         (
-            Value::Labels(_)
+            Value::Bool(_)
+            | Value::Labels(_)
             | Value::Sample(_)
             | Value::Arguments(_)
             | Value::Data(_)
@@ -201,7 +208,10 @@ fn integer(value: i64, verb: char, layout: Layout) -> String {
 }
 
 fn hex(bytes: &[u8], is_upper: bool) -> String {
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
     if is_upper { text.to_uppercase() } else { text }
 }
 
@@ -219,7 +229,7 @@ pub(super) fn quoted(text: &str) -> String {
             '\u{8}' => quoted.push_str("\\b"),
             '\u{b}' => quoted.push_str("\\v"),
             '\u{c}' => quoted.push_str("\\f"),
-            _ if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            _ if c.is_control() => drop(write!(quoted, "\\x{:02x}", u32::from(c))),
             _ => quoted.push(c),
         }
     }
@@ -237,9 +247,10 @@ pub(super) fn sprint(values: &[Value<'_>]) -> String {
             text.push(' ');
         }
         last_was_text = is_text;
-        match value {
-            Value::Missing => text.push_str("<nil>"),
-            _ => value.write(&mut text),
+        if matches!(value, Value::Missing) {
+            text.push_str("<nil>");
+        } else {
+            value.write(&mut text);
         }
     }
     text

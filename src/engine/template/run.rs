@@ -78,9 +78,10 @@ impl<'a> Run<'a> {
                 Node::Action(pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
                     if pipeline.variables.is_empty() {
-                        match &value {
-                            Value::Text(text) => self.write(pipeline.span, text)?,
-                            other => self.write(pipeline.span, &other.printed())?,
+                        if let Value::Text(text) = &value {
+                            self.write(pipeline.span, text)?;
+                        } else {
+                            self.write(pipeline.span, &value.printed())?;
                         }
                     }
                     Flow::Goes
@@ -260,15 +261,10 @@ impl<'a> Run<'a> {
         let mut arguments = Vec::with_capacity(count);
         for operand in operands {
             let value = self.operand(operand, dot)?;
-            let is_decided = match function {
-                Function::And => !value.is_true(),
-                Function::Or => value.is_true(),
-                _ => false,
-            };
-            arguments.push(value);
-            if is_decided {
-                return Ok(arguments.pop().unwrap_or(Value::Missing));
+            if function.is_decided_by(&value) {
+                return Ok(value);
             }
+            arguments.push(value);
         }
         arguments.extend(piped);
         function

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::{Data, Sample};
 use crate::model::{Labels, number};
@@ -19,9 +19,9 @@ pub(super) enum Value<'a> {
     Float(f64),
     Text(Cow<'a, str>),
     Labels(Cow<'a, Labels>),
-    Sample(Arc<Sample>),
-    List(Arc<[Value<'a>]>),
-    Arguments(Arc<BTreeMap<String, Value<'a>>>),
+    Sample(Rc<Sample>),
+    List(Rc<[Value<'a>]>),
+    Arguments(Rc<BTreeMap<String, Value<'a>>>),
     /// What a template is expanded with.
     Data(&'a Data<'a>),
     /// Nanoseconds since 1970.
@@ -33,6 +33,22 @@ pub(super) enum Value<'a> {
 impl<'a> Value<'a> {
     pub(super) fn text(text: impl Into<String>) -> Self {
         Self::Text(Cow::Owned(text.into()))
+    }
+
+    pub(super) fn as_text(&self) -> Result<&str, String> {
+        if let Self::Text(text) = self { Ok(text) } else { Err(self.is_not("string")) }
+    }
+
+    pub(super) fn as_list(&self) -> Result<&[Value<'a>], String> {
+        if let Self::List(items) = self { Ok(items) } else { Err(self.is_not("template.queryResult")) }
+    }
+
+    pub(super) fn as_sample(&self) -> Result<&Sample, String> {
+        if let Self::Sample(sample) = self { Ok(sample) } else { Err(self.is_not("*template.sample")) }
+    }
+
+    fn is_not(&self, expected: &str) -> String {
+        format!("wrong type for value; expected {expected}; got {}", self.type_name())
     }
 
     /// The name of its type in Go.
