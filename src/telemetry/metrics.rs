@@ -16,6 +16,7 @@ const VIOLATIONS: &str = "mape_k_cycle_violations_processed";
 const POLICIES: &str = "mape_k_cycle_policies_generated";
 const ACTIONS: &str = "mape_k_cycle_actions_executed";
 const PUBLISHED: &str = "homeostat_ledger_published_total";
+const UNREADABLE: &str = "homeostat_ledger_unreadable_total";
 const DEAD_LETTERS: &str = "homeostat_dead_letters_total";
 const REPORTS: &str = "homeostat_reports_total";
 const IN_DOUBT: &str = "homeostat_attempts_in_doubt_total";
@@ -77,6 +78,7 @@ fn describe() {
     describe_counter!(POLICIES, "Plans made");
     describe_counter!(ACTIONS, "Effects started");
     describe_counter!(PUBLISHED, "Ledger messages by topic and what the ledger said");
+    describe_counter!(UNREADABLE, "Messages of the ledger that cannot be read and are skipped");
     describe_counter!(DEAD_LETTERS, "Messages that could not be processed and were put aside");
     describe_counter!(REPORTS, "Why something was not done");
     describe_counter!(IN_DOUBT, "Attempts that may or may not have happened");
@@ -189,6 +191,11 @@ pub fn published(topic: Topic, result: Published) {
 /// An admitted effect is started.
 pub fn effect_started() {
     counter!(ACTIONS).increment(1);
+}
+
+/// A message of the ledger cannot be read.
+pub fn ledger_unreadable() {
+    counter!(UNREADABLE).increment(1);
 }
 
 /// A message was put aside.

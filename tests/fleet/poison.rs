@@ -86,3 +86,42 @@ async fn what_cannot_be_read_ends_among_the_dead_letters_while_the_loop_goes_on(
     assert_eq!(shown["subject"], cell.bed.subject("dlq.monitor"));
     assert!(shown["headers"][CAUSE_HEADER].as_str().is_some_and(|cause| !cause.is_empty()), "{shown}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_as_the_last_word_on_a_subject_of_the_ledger_holds_nobody_up() {
+    let mut cell = Cell::start(&["monitor", "analyzer", "planner", "executor"], ATTEMPT_SECONDS).await;
+    cell.work.stop_breaking();
+    let publisher = Publisher::new(cell.bed.connect().await, &cell.bed.names.ledger);
+    for round in 0..3 {
+        litter(&cell, &publisher, round).await;
+        heal(&cell, &format!("r-behind-{round}")).await;
+    }
+    let analyzer = cell.of("analyzer").next().unwrap();
+    let counted = analyzer.metric("homeostat_ledger_unreadable_total", &[]).await;
+    assert!((counted - 6.0).abs() < f64::EPSILON, "each once, and {counted} were counted");
+    assert_eq!(analyzer.log().matches("cannot be read and is skipped").count(), 6);
+    // Who starts anew comes across them when it reads the ledger.
+    litter(&cell, &publisher, 3).await;
+    for role in ["analyzer", "executor"] {
+        cell.take(role).kill().await;
+        cell.add(role).await;
+        cell.members.last_mut().unwrap().ready().await;
+    }
+    heal(&cell, "r-anew").await;
+}
+
+/// The last message on each subject that decisions are conditional on is one that nobody can read.
+async fn litter(cell: &Cell, publisher: &Publisher, round: u32) {
+    for topic in ["analyses.0", "admission"] {
+        let (subject, id) = (cell.bed.subject(topic), format!("litter-{round}-{topic}"));
+        let (headers, payload) = (Vec::new(), b"\x82\xa9entries".to_vec().into());
+        let outgoing = Outgoing { subject, headers, payload, id, expected_last_on_subject: None };
+        publisher.publish(outgoing).await.unwrap();
+    }
+}
+
+/// A unit breaks, and the loop mends it.
+async fn heal(cell: &Cell, unit: &str) {
+    cell.targets.break_unit(unit);
+    cell.targets.until("a unit that is well again", |world| !world.units[unit]).await;
+}
