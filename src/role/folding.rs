@@ -20,6 +20,8 @@ use crate::wire::fold::{self, KeptFold};
 const FOLD: &str = "fold";
 /// How often it is kept (DESIGN §3): the longer, the more a start has to read.
 pub const KEPT_EVERY: Duration = Duration::from_mins(10);
+/// How often the object store is swept: what is to be found is an hour old.
+const SWEPT_EVERY: Duration = Duration::from_hours(1);
 
 /// What is known of the ledger before it is read.
 pub(super) async fn known(
@@ -73,10 +75,10 @@ fn usable(kept: KeptFold, tail: &Tail) -> Result<FoldSnapshot, &'static str> {
     Ok(kept.snapshot)
 }
 
-/// Keeps a fold now and then. One process of a cell does: two that write one object at once leave the parts of one of them
-/// behind.
+/// Keeps a fold now and then, and the object store tidy. One process of a cell does: two that write one object at once leave
+/// the parts of one of them behind.
 pub(super) struct Folding {
-    out: mpsc::Sender<FoldSnapshot>,
+    out: mpsc::Sender<(Timestamp, FoldSnapshot)>,
     every: Duration,
     last: Option<Timestamp>,
     kept: u64,
@@ -92,13 +94,19 @@ impl Folding {
         stop: CancellationToken,
     ) -> Result<Self, RoleError> {
         let objects = Objects::open(connection, names).await?;
-        let (out, mut shown) = mpsc::channel::<FoldSnapshot>(1);
+        let (out, mut shown) = mpsc::channel::<(Timestamp, FoldSnapshot)>(1);
         tasks.spawn(async move {
+            let mut swept_at = None;
             loop {
-                let snapshot = tokio::select! {
+                let (now, snapshot) = tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    Some(snapshot) = shown.recv() => snapshot,
+                    Some(shown) = shown.recv() => shown,
                 };
+                // Before: there may be no room without.
+                if swept_at.is_none_or(|at| now.saturating_since(at) >= SWEPT_EVERY) {
+                    swept_at = Some(now);
+                    sweep(&objects, now).await;
+                }
                 // Not kept is not lost: the ledger has it.
                 let writing = move || fold::encode(KeptFold { ledger, snapshot });
                 let written = tokio::task::spawn_blocking(writing).await;
@@ -126,8 +134,19 @@ impl Folding {
         if let Ok(room) = self.out.try_reserve() {
             self.last = Some(now);
             self.kept = fold.applied();
-            room.send(fold.snapshot());
+            room.send((now, fold.snapshot()));
         }
+    }
+}
+
+/// What is not swept now is swept later.
+async fn sweep(objects: &Objects, now: Timestamp) {
+    match objects.sweep(now).await {
+        Ok(0) => {}
+        Ok(swept) => {
+            tracing::info!(swept, "objects that were never written to their end are taken away");
+        }
+        Err(error) => tracing::warn!(%error, "the object store could not be swept"),
     }
 }
 
