@@ -14,6 +14,8 @@ use crate::bus::Tail;
 use crate::bus::nats::{Connection, Names, ObjectError, Objects};
 use crate::engine::fold::{Fold, FoldSnapshot};
 use crate::model::Timestamp;
+use crate::telemetry;
+use crate::wire::EncodeError;
 use crate::wire::fold::{self, KeptFold};
 
 /// Its name in the object store.
@@ -107,18 +109,10 @@ impl Folding {
                     swept_at = Some(now);
                     sweep(&objects, now).await;
                 }
-                // Not kept is not lost: the ledger has it.
                 let writing = move || fold::encode(KeptFold { ledger, snapshot });
                 let written = tokio::task::spawn_blocking(writing).await;
                 let written = written.map_err(|panic| ProcessError::Panicked(panic.to_string()))?;
-                match written {
-                    Ok(bytes) => {
-                        if let Err(error) = objects.put(FOLD, &bytes).await {
-                            tracing::warn!(%error, "a fold of the ledger could not be kept");
-                        }
-                    }
-                    Err(error) => tracing::warn!(%error, "a fold of the ledger could not be written"),
-                }
+                telemetry::fold_kept(keep(&objects, written).await);
             }
         });
         Ok(Self { out, every, last: None, kept: 0 })
@@ -139,6 +133,30 @@ impl Folding {
     }
 }
 
+/// Keeps what was written; says what came of it. Not kept is not lost: the ledger has it, and a start takes longer.
+async fn keep(objects: &Objects, written: Result<Vec<u8>, EncodeError>) -> &'static str {
+    match written {
+        Ok(bytes) => match objects.put(FOLD, &bytes).await {
+            Ok(()) => "kept",
+            Err(error) => {
+                tracing::warn!(%error, "a fold of the ledger could not be kept");
+                "failed"
+            }
+        },
+        Err(error) => {
+            tracing::warn!(%error, "a fold of the ledger could not be written: a start reads the records instead");
+            not_written(&error)
+        }
+    }
+}
+
+fn not_written(error: &EncodeError) -> &'static str {
+    match error {
+        EncodeError::TooMany { .. } => "too_large",
+        EncodeError::Empty | EncodeError::Refused(_) => "failed",
+    }
+}
+
 /// What is not swept now is swept later.
 async fn sweep(objects: &Objects, now: Timestamp) {
     match objects.sweep(now).await {
@@ -153,6 +171,7 @@ async fn sweep(objects: &Objects, now: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Generation;
 
     #[test]
     fn a_kept_fold_is_gone_on_from_only_where_the_ledger_does() {
@@ -165,5 +184,14 @@ mod tests {
             let kept = KeptFold { ledger: at(ledger), snapshot };
             assert_eq!(usable(kept, &tail).is_ok(), is_usable, "{applied} of {ledger}");
         }
+    }
+
+    #[test]
+    fn a_fold_that_is_too_large_is_counted_as_such() {
+        let hash = "x".repeat(64 * 1024 * 1024);
+        let announced = Some((Generation(1), hash.into()));
+        let snapshot = FoldSnapshot { announced, ..FoldSnapshot::default() };
+        let refused = fold::encode(KeptFold { ledger: Timestamp::default(), snapshot }).unwrap_err();
+        assert_eq!(not_written(&refused), "too_large");
     }
 }

@@ -1,6 +1,7 @@
 //! What cannot be read is put aside with its cause, and the loop goes on.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use homeostat::bus::Outgoing;
 use homeostat::bus::nats::{CAUSE_HEADER, Ledger, Publisher, SUBJECT_HEADER};
@@ -11,6 +12,8 @@ use crate::cell::Cell;
 use crate::support::soon;
 
 const ATTEMPT_SECONDS: u32 = 3;
+/// How often a count is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Content type, body, and a part of the cause.
 fn poisons() -> Vec<(&'static str, Vec<u8>)> {
@@ -94,12 +97,21 @@ async fn what_cannot_be_read_as_the_last_word_on_a_subject_of_the_ledger_holds_n
     let publisher = Publisher::new(cell.bed.connect().await, &cell.bed.names.ledger);
     for round in 0..3 {
         litter(&cell, &publisher, round).await;
-        heal(&cell, &format!("r-behind-{round}")).await;
+        cell.heal(&format!("r-behind-{round}")).await;
     }
     let analyzer = cell.of("analyzer").next().unwrap();
     let counted = analyzer.metric("homeostat_ledger_unreadable_total", &[]).await;
     assert!((counted - 6.0).abs() < f64::EPSILON, "each once, and {counted} were counted");
     assert_eq!(analyzer.log().matches("cannot be read and is skipped").count(), 6);
+    // The executor keeps its fold meanwhile, holes and all, and counts that.
+    let executor = cell.of("executor").next().unwrap();
+    let folds = async |outcome: &[&str]| executor.metric("homeostat_folds_kept_total", outcome).await;
+    let keeping = async {
+        while folds(&["outcome=\"kept\""]).await < 1.0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    soon("a kept fold", keeping).await;
     // Who starts anew comes across them when it reads the ledger.
     litter(&cell, &publisher, 3).await;
     for role in ["analyzer", "executor"] {
@@ -107,7 +119,7 @@ async fn what_cannot_be_read_as_the_last_word_on_a_subject_of_the_ledger_holds_n
         cell.add(role).await;
         cell.members.last_mut().unwrap().ready().await;
     }
-    heal(&cell, "r-anew").await;
+    cell.heal("r-anew").await;
 }
 
 /// The last message on each subject that decisions are conditional on is one that nobody can read.
@@ -118,10 +130,4 @@ async fn litter(cell: &Cell, publisher: &Publisher, round: u32) {
         let outgoing = Outgoing { subject, headers, payload, id, expected_last_on_subject: None };
         publisher.publish(outgoing).await.unwrap();
     }
-}
-
-/// A unit breaks, and the loop mends it.
-async fn heal(cell: &Cell, unit: &str) {
-    cell.targets.break_unit(unit);
-    cell.targets.until("a unit that is well again", |world| !world.units[unit]).await;
 }
