@@ -21,6 +21,7 @@ const DEAD_LETTERS: &str = "homeostat_dead_letters_total";
 const REPORTS: &str = "homeostat_reports_total";
 const IN_DOUBT: &str = "homeostat_attempts_in_doubt_total";
 const VERDICTS: &str = "homeostat_verdicts_total";
+const STANDING_BY: &str = "homeostat_standing_by";
 const FOLDS: &str = "homeostat_folds_kept_total";
 const COMMITS: &str = "homeostat_store_commits_total";
 const REBUILDS: &str = "homeostat_store_rebuilds_total";
@@ -84,6 +85,7 @@ fn describe() {
     describe_counter!(REPORTS, "Why something was not done");
     describe_counter!(IN_DOUBT, "Attempts that may or may not have happened");
     describe_counter!(VERDICTS, "Whether plans helped");
+    describe_gauge!(STANDING_BY, "Whether a role waits for its turn while another process has it");
     describe_counter!(FOLDS, "Folds of the ledger by whether they were kept for the next start");
     describe_counter!(COMMITS, "Durable changes of the knowledge store");
     describe_counter!(REBUILDS, "Doubtful stores that were moved aside and rebuilt");
@@ -215,6 +217,11 @@ pub fn scraped(address: &Arc<str>, answered: bool, lines_refused: u64) {
     let outcome = if answered { "answered" } else { "failed" };
     counter!(SCRAPES, "endpoint" => Arc::clone(address), "outcome" => outcome).increment(1);
     counter!(SCRAPE_LINES_REFUSED, "endpoint" => Arc::clone(address)).increment(lines_refused);
+}
+
+/// Whether a role waits for its turn.
+pub fn standing_by(role: Role, stands_by: bool) {
+    gauge!(STANDING_BY, "role" => role.as_str()).set(f64::from(u8::from(stands_by)));
 }
 
 /// A fold of the ledger was kept, or why it was not.
