@@ -240,7 +240,7 @@ fn a_request_that_nobody_answers_is_made_again_after_a_pause_and_not_for_ever() 
     for (pause, tried) in [(Duration::from_secs(2), 1), (Duration::from_secs(20), 2)] {
         assert_eq!(bench.acts.len(), 1);
         end_attempts(&mut bench, OutcomeResult::NotStarted);
-        bench.pass(pause - moment);
+        bench.pass(pause.saturating_sub(moment));
         assert_eq!(attempts(&bench), tried, "{:?}", told(&bench));
         bench.pass(moment * 2);
         assert_eq!(attempts(&bench), tried + 1, "{:?}", told(&bench));

@@ -24,7 +24,8 @@ impl Readiness {
         let stands_by = self.monitor_elsewhere.borrow().is_some();
         for (role, ready) in &self.roles {
             // One that stands by does what it can do.
-            if !*ready.borrow() && !(stands_by && *role == Role::Monitor) {
+            let is_waiting_its_turn = stands_by && *role == Role::Monitor;
+            if !is_waiting_its_turn && !*ready.borrow() {
                 missing.push(format!("{role} has not caught up with the ledger"));
             }
         }
