@@ -13,8 +13,8 @@ use super::duration;
 use super::error::{FileError, Place};
 use crate::model::Template;
 
-/// Longest file: five thousand rules, ten times the largest rule file we know.
-pub const FILE_BYTES_MAX: usize = 1_048_576;
+/// Longest file: thirty thousand rules, three times the largest rule file we know (promtool's own test of size).
+pub const FILE_BYTES_MAX: usize = 4 * 1_048_576;
 
 /// Reads a file; one without a document reads as nothing.
 pub(super) fn read<'de, T: Deserialize<'de>>(file: &str, text: &'de str) -> Result<Option<T>, FileError> {
@@ -30,8 +30,8 @@ fn options() -> Options {
         // A file of the largest size has fewer nodes; aliases may not multiply them.
         budget: serde_saphyr::budget! {
             max_depth: 32,
-            max_nodes: 250_000,
-            max_events: 500_000,
+            max_nodes: 1_000_000,
+            max_events: 2_000_000,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000, max_replay_stack_depth: 8 },
         with_snippet: false,
