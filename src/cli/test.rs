@@ -8,8 +8,8 @@ use super::exit::{Failure, Outcome, outside};
 use super::output::{self, Format};
 use super::{Context, args, printed};
 use crate::engine::promql::NameRemoval;
-use crate::promtest::unit::{self, Check, UnknownFields};
 use crate::promtest::script;
+use crate::promtest::unit::{self, Check, UnknownFields};
 
 /// Runs unit tests of rules, and tells what each file came to.
 pub(super) fn rules(args: &args::TestRules, context: &Context) -> Outcome {
@@ -20,7 +20,9 @@ pub(super) fn rules(args: &args::TestRules, context: &Context) -> Outcome {
         has_passed &= report.has_passed();
         let told = match context.format {
             Format::Table => tell(file, &report),
-            Format::Json | Format::Jsonl | Format::Yaml => output::next(context.format, &object(file, &report)),
+            Format::Json | Format::Jsonl | Format::Yaml => {
+                output::next(context.format, &object(file, &report))
+            }
         };
         told.or_else(printed)?;
     }

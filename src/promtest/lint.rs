@@ -44,7 +44,11 @@ pub fn check(paths: &[PathBuf], unknown: UnknownFields) -> io::Result<Checked> {
     let mut checked = Checked::default();
     for path in paths {
         let mut files = Vec::new();
-        if path.is_dir() { collect(path, 0, &mut files)? } else { files.push(path.clone()) }
+        if path.is_dir() {
+            collect(path, 0, &mut files)?
+        } else {
+            files.push(path.clone())
+        }
         for file in files {
             checked.file(&file, unknown)?;
         }

@@ -1,12 +1,13 @@
-//! Prometheus' own PromQL test scripts as the oracle of the evaluator.
+//! Prometheus' own tests as the oracle: PromQL scripts, unit tests of rules, rule files.
 //!
-//! The runner is the product's own (`homeostat test promql`). The scripts are read where they are there
-//! (`tests/data/README.md`); a script of our own in the same language always.
+//! The runners are the product's own (`homeostat test promql`, `test rules`, `check rules`). The public files are read
+//! where they are there (`tests/data/README.md`), files of our own in the same languages always.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "../support/corpus.rs"]
 mod corpus;
+mod rules;
 
 use std::fmt::Write as _;
 

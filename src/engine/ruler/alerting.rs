@@ -137,9 +137,8 @@ impl AlertingRule {
         let mut seen = BTreeMap::new();
         for element in elements {
             let scene = Scene { element, _store: store, _at: at, _external: &terms.external };
-            let expanded = |(name, template): &(Arc<str>, Template)| {
-                (Arc::clone(name), expand(template, &scene))
-            };
+            let expanded =
+                |(name, template): &(Arc<str>, Template)| (Arc::clone(name), expand(template, &scene));
             let name = (ALERT_NAME.into(), Arc::clone(&self.name));
             let labels = element.labels.overlaid(self.labels.iter().map(expanded).chain([name]))?;
             let alert = Alert {

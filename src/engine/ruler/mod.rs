@@ -127,12 +127,7 @@ impl Group {
 impl Kept {
     /// As in Prometheus, the series of a rule that cannot be evaluated are neither continued nor marked as stale: that
     /// is done when it can be evaluated again.
-    fn evaluate(
-        &mut self,
-        terms: &Terms,
-        store: &mut SeriesStore,
-        at: Timestamp,
-    ) -> Result<(), RuleError> {
+    fn evaluate(&mut self, terms: &Terms, store: &mut SeriesStore, at: Timestamp) -> Result<(), RuleError> {
         let of = at - terms.query_offset;
         let elements = elements(self.rule.expr(), store, of)?;
         let given = match &mut self.rule {

@@ -38,12 +38,7 @@ impl Recorded {
 }
 
 /// One sample. As in Prometheus nothing is written behind a series' newest sample.
-fn append(
-    store: &mut SeriesStore,
-    labels: &Labels,
-    at: Timestamp,
-    value: f64,
-) -> Result<(), RuleError> {
+fn append(store: &mut SeriesStore, labels: &Labels, at: Timestamp, value: f64) -> Result<(), RuleError> {
     let series = store.series(labels)?;
     if !store.samples(series, at, Timestamp::MAX).is_empty() {
         return Err(RuleError::OutOfOrder(labels.to_string()));

@@ -83,7 +83,8 @@ fn differing(expected: &ExpectedAlert, got: &ExpectedAlert, lines: &mut Vec<Stri
         for name in names {
             let (expected, got) = (expected.get(name), got.get(name));
             if expected != got {
-                let told = |text: Option<&Arc<str>>| text.map_or("none".to_owned(), |text| format!("{text:?}"));
+                let told =
+                    |text: Option<&Arc<str>>| text.map_or("none".to_owned(), |text| format!("{text:?}"));
                 lines.push(format!("  {what} {name}: expected {}, got {}", told(expected), told(got)));
             }
         }
@@ -108,12 +109,12 @@ pub(super) fn samples(
         }
         wanted.push((labels, sample.value));
     }
-    let mut got: Vec<(Labels, f64)> = got.into_iter().map(|element| (element.labels, element.value)).collect();
+    let mut got: Vec<(Labels, f64)> =
+        got.into_iter().map(|element| (element.labels, element.value)).collect();
     wanted.sort_by(|one, other| one.0.cmp(&other.0));
     got.sort_by(|one, other| one.0.cmp(&other.0));
-    let is_same = |one: &(Labels, f64), other: &(Labels, f64)| {
-        one.0 == other.0 && is_equal(one.1, other.1, is_fuzzy)
-    };
+    let is_same =
+        |one: &(Labels, f64), other: &(Labels, f64)| one.0 == other.0 && is_equal(one.1, other.1, is_fuzzy);
     if wanted.len() == got.len() && wanted.iter().zip(&got).all(|(one, other)| is_same(one, other)) {
         return Ok(None);
     }
@@ -138,7 +139,10 @@ pub(super) fn samples(
     Ok(Some(Difference { expected: all_wanted, got: all_got, lines }))
 }
 
-#[expect(clippy::float_cmp, reason = "promtool compares so; a tolerance is what the test asks for or does not")]
+#[expect(
+    clippy::float_cmp,
+    reason = "promtool compares so; a tolerance is what the test asks for or does not"
+)]
 fn is_equal(one: f64, other: f64, is_fuzzy: bool) -> bool {
     one == other || (is_fuzzy && (one.next_up() == other || one.next_down() == other))
 }
@@ -175,7 +179,11 @@ mod tests {
             (2.999_999_999_999_998_7, false, false),
             (f64::NAN, false, false),
         ] {
-            assert_eq!((is_equal(3.0, value, false), is_equal(3.0, value, true)), (exactly, fuzzily), "{value}");
+            assert_eq!(
+                (is_equal(3.0, value, false), is_equal(3.0, value, true)),
+                (exactly, fuzzily),
+                "{value}"
+            );
         }
     }
 
@@ -213,7 +221,8 @@ mod tests {
             phase: crate::engine::ruler::Phase::Firing { kept_since: None },
         };
         let name: Arc<str> = "Down".into();
-        let got = [alert(&[("alertname", "Down"), ("job", "x")], "down"), alert(&[("alertname", "Down")], "")];
+        let got =
+            [alert(&[("alertname", "Down"), ("job", "x")], "down"), alert(&[("alertname", "Down")], "")];
         let same = [expected(&[("job", "x")], "down"), expected(&[("alertname", "ignored")], "")];
         assert_eq!(alerts(&name, &same, got.iter()), None);
         let other = [expected(&[("job", "x")], "up"), expected(&[("job", "y")], "")];

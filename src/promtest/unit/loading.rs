@@ -64,7 +64,8 @@ pub(super) fn load(
         };
         errors.extend(read.refused.iter().map(ToString::to_string));
         for group in read.groups {
-            let mut loader = Loader { tests, group: &group, errors: &mut errors, rules: &mut rules, warnings };
+            let mut loader =
+                Loader { tests, group: &group, errors: &mut errors, rules: &mut rules, warnings };
             let loaded = loader.group(&name);
             rules.groups.push(loaded);
         }

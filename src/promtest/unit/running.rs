@@ -39,10 +39,14 @@ struct Running<'a> {
 impl<'a> Running<'a> {
     fn new(file: &'a RuleTestFile, test: &'a RuleTest, rules: &Rules) -> Result<Self, String> {
         if let Some(check) = test.alerts.iter().find(|check| check.alertname.is_empty()) {
-            return Err(format!("an alert_rule_test at {} has no alertname", told::duration(check.eval_time)));
+            return Err(format!(
+                "an alert_rule_test at {} has no alertname",
+                told::duration(check.eval_time)
+            ));
         }
         let mut world = World::new(test)?;
-        let labels = Labels::new(test.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let labels =
+            Labels::new(test.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let external = External {
             labels: labels.map_err(|error| format!("external_labels: {error}"))?,
             url: test.external_url.as_str().into(),
@@ -135,13 +139,20 @@ impl<'a> Running<'a> {
             }
             Judgement::Fails(difference) => {
                 let of = Check::Expr(check.expr.as_str().into());
-                report.failures.push(self.failure(check.at.line, of, check.eval_time, difference, Vec::new()));
+                report.failures.push(self.failure(
+                    check.at.line,
+                    of,
+                    check.eval_time,
+                    difference,
+                    Vec::new(),
+                ));
             }
         }
     }
 
     fn difference(&self, check: &ExprCheck) -> Judgement {
-        let failed = |error: String| Judgement::Fails(Difference { lines: vec![error], ..Difference::default() });
+        let failed =
+            |error: String| Judgement::Fails(Difference { lines: vec![error], ..Difference::default() });
         let query = match Query::parse_with(&check.expr, self.file.evaluation_interval) {
             Ok(query) => query,
             Err(error) if is_native(&error) => return Judgement::Unjudged,
@@ -179,7 +190,16 @@ impl<'a> Running<'a> {
         why: Vec<String>,
     ) -> Failure {
         let Difference { expected, got, lines } = difference;
-        Failure { line, test: self.test.name.clone(), check, eval_time, expected, got, difference: lines, why }
+        Failure {
+            line,
+            test: self.test.name.clone(),
+            check,
+            eval_time,
+            expected,
+            got,
+            difference: lines,
+            why,
+        }
     }
 }
 

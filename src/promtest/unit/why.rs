@@ -110,14 +110,18 @@ impl Why<'_> {
         let times = std::iter::successors(Some(first), |at| Some(*at + self.interval));
         for passed in times.take_while(|at| *at <= self.passed) {
             let elements = match expr.eval(self.store, self.start + passed, Scope::All) {
-                Ok(Value::Vector(elements)) => elements.into_iter().map(|one| (one.labels, one.value)).collect(),
+                Ok(Value::Vector(elements)) => {
+                    elements.into_iter().map(|one| (one.labels, one.value)).collect()
+                }
                 Ok(Value::Scalar(value)) => vec![(Labels::empty(), value)],
                 Ok(Value::Text(_)) | Err(_) => Vec::new(),
             };
             for (labels, value) in elements {
                 let runs = runs.entry(labels).or_default();
                 match runs.last_mut() {
-                    Some(run) if run.value.to_bits() == value.to_bits() && run.to + self.interval == passed => {
+                    Some(run)
+                        if run.value.to_bits() == value.to_bits() && run.to + self.interval == passed =>
+                    {
                         run.to = passed;
                     }
                     Some(_) | None => runs.push(Run { from: passed, to: passed, value }),

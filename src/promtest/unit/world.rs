@@ -34,8 +34,7 @@ struct Input {
 impl World {
     /// The world before anything is known, or what is wrong with the series.
     pub(super) fn new(test: &RuleTest) -> Result<Self, String> {
-        let mut store =
-            SeriesStore::new(Limits { series: SERIES_MAX, lateness: KEPT, ..Limits::default() });
+        let mut store = SeriesStore::new(Limits { series: SERIES_MAX, lateness: KEPT, ..Limits::default() });
         store.retain(KEPT);
         // A series that is given twice is what the second line says.
         let mut input: BTreeMap<Labels, Vec<Point>> = BTreeMap::new();
@@ -45,7 +44,8 @@ impl World {
             let Line { labels, points } = series_line(&line).map_err(at)?;
             input.insert(labels.unwrap_or_default(), points);
         }
-        let is_unheld = |points: &[Point]| points.iter().any(|one| matches!(one, Point::Histogram | Point::Start));
+        let is_unheld =
+            |points: &[Point]| points.iter().any(|one| matches!(one, Point::Histogram | Point::Start));
         let unheld = input.iter().filter(|(_, points)| is_unheld(points)).map(|(labels, _)| labels.clone());
         Ok(Self {
             store,

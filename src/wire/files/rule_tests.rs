@@ -113,7 +113,8 @@ pub struct ExpectedSample {
 
 /// Reads a file of tests. As with promtool, a field that is not known refuses it.
 pub fn parse(file: &str, text: &str) -> Result<RuleTestFile, FileError> {
-    let shape: FileShape = yaml::read(file, text).map_err(explained)?.unwrap_or_default();
+    let (first, _) = yaml::first_document(text);
+    let shape: FileShape = yaml::read(file, first).map_err(explained)?.unwrap_or_default();
     let interval = duration(shape.evaluation_interval);
     let interval = if interval.is_zero() { INTERVAL_DEFAULT } else { interval };
     let tests = shape.tests.unwrap_or_default().into_iter().map(|test| test_of(test, interval));
@@ -360,7 +361,10 @@ tests:
     fn what_promtool_does_not_know_is_refused_with_its_place() {
         let refused = |text: &str| parse("t.yml", text).unwrap_err().to_string();
         assert!(refused("tests:\n  - intervall: 1m\n").starts_with("t.yml:2:5: unknown field `intervall`"));
-        assert!(refused("tests:\n  - {metricsql_expr_test: []}\n").contains("hint: this is a test of vmalert-tool"));
+        assert!(
+            refused("tests:\n  - {metricsql_expr_test: []}\n")
+                .contains("hint: this is a test of vmalert-tool")
+        );
         assert!(refused("tests:\n  - {alert_rule_test: [{groupname: a}]}\n").contains("vmalert-tool"));
         assert!(refused("evaluation_interval: soon\n").contains("is not a duration"));
         assert!(refused("tests: [{start_timestamp: soon}]\n").contains("neither RFC 3339 nor seconds"));

@@ -172,13 +172,18 @@ pub fn parse(file: &str, text: &str) -> Result<RuleFile, FileError> {
 
 /// As [`parse`], with a choice of what becomes of names that are not known.
 pub fn parse_with(file: &str, text: &str, unknown: UnknownFields) -> Result<RuleFile, FileError> {
-    let shape: RuleFileShape = yaml::read(file, text)?.unwrap_or_default();
+    let (first, next) = yaml::first_document(text);
+    let shape: RuleFileShape = yaml::read(file, first)?.unwrap_or_default();
+    let next = next.map(|line| {
+        let cause = "only the first document of the file is read, as Prometheus reads it";
+        FileError::new(file, Place { line, column: 1 }, cause)
+    });
     let mut reader = Reader {
         file: file.into(),
         text: text.into(),
         unknown,
         refused: Vec::new(),
-        warnings: Vec::new(),
+        warnings: next.into_iter().collect(),
         found: Vec::new(),
         groups_refused: Vec::new(),
     };
@@ -610,7 +615,8 @@ groups:
                     - nmae: d\n  rules: [{record: 'e{}', expr: up}]\n";
         let told = |unknown| {
             let file = parse_with("r.yml", text, unknown).unwrap();
-            let rules: Vec<_> = file.found.iter().map(|rule| (rule.name.to_string(), rule.refused.len())).collect();
+            let rules: Vec<_> =
+                file.found.iter().map(|rule| (rule.name.to_string(), rule.refused.len())).collect();
             (rules, file.groups_refused.len(), file.groups.len())
         };
         let rules = |wrong| vec![("B".to_owned(), wrong), ("C".to_owned(), 0), ("e{}".to_owned(), 1)];
@@ -622,6 +628,12 @@ groups:
     fn an_interval_group_without_an_interval_has_prometheus_default() {
         let file = parse("r.yml", "groups:\n- {name: a, evaluation: interval}\n").unwrap();
         assert_eq!(file.groups[0].grid(), Some(Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn of_several_documents_the_first_is_read() {
+        let file = parse("r.yml", "groups:\n- name: a\n---\ngroups:\n- name: b\n").unwrap();
+        assert_eq!((file.groups.len(), file.warnings[0].place.line), (1, 3));
     }
 
     #[test]
