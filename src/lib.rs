@@ -15,6 +15,7 @@ pub mod http;
 pub mod ingest;
 pub mod model;
 pub mod producer;
+pub mod promtest;
 pub mod role;
 pub mod store;
 pub mod telemetry;

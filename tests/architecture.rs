@@ -16,7 +16,7 @@ const ROWS: [&[&str]; 9] = [
     &["clock", "config", "telemetry"],
     &["bus", "store", "actuator", "ingest", "demo"],
     &["role", "producer"],
-    &["bench"],
+    &["bench", "promtest"],
     &["http", "cli"],
     // The roots of the library and of the binary.
     &["lib", "main"],

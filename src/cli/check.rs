@@ -9,6 +9,7 @@ use super::output::Format;
 use super::{Context, args, output, printed};
 use crate::config;
 use crate::model::{Bundle, BundleFile, Generation};
+use crate::promtest::lint::{self, Refused};
 use crate::wire::files::{FileError, FileKind, Loaded};
 
 /// Checks folders and single files.
@@ -56,6 +57,50 @@ pub(super) fn check(args: &args::Check, context: &Context) -> Outcome {
     };
     // Read or not, a finding is one.
     if refused.is_empty() { told.or_else(printed) } else { Err(Failure::Finding) }
+}
+
+/// Checks rule files, rule by rule.
+pub(super) fn rules(args: &args::CheckRules, context: &Context) -> Outcome {
+    let unknown = super::test::unknown_fields(args.ignore_unknown_fields);
+    let checked = lint::check(&args.paths, unknown).map_err(outside)?;
+    let told = match context.format {
+        Format::Table => {
+            for Refused { rule, error } in &checked.refused {
+                let rule = rule.as_ref().map(|rule| format!("`{rule}`: ")).unwrap_or_default();
+                let hint = error.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+                output::note(format_args!("{}:{}: {rule}{}{hint}", error.file, error.place, error.cause));
+            }
+            for warning in &checked.warnings {
+                output::note(format_args!("warning: {warning}"));
+            }
+            let (files, rules) = (checked.files as u64, checked.rules as u64);
+            output::line(format_args!(
+                "{}: {} of {} can be used, {}",
+                output::count(files, "file"),
+                checked.loaded,
+                output::count(rules, "rule"),
+                output::count(checked.warnings.len() as u64, "warning"),
+            ))
+        }
+        Format::Json | Format::Jsonl | Format::Yaml => {
+            let refused = checked.refused.iter().map(|Refused { rule, error }| {
+                let (file, line, reason) = (&*error.file, error.place.line, &error.cause);
+                json!({ "file": file, "line": line, "rule": rule, "reason": reason })
+            });
+            let summary = json!({
+                "files": checked.files,
+                "rules": checked.rules,
+                "loaded": checked.loaded,
+                "refused": refused.collect::<Vec<Value>>(),
+            });
+            output::one(context.format, &summary)
+        }
+    };
+    if checked.files == 0 {
+        output::note("there is no rule file");
+        return Err(Failure::Finding);
+    }
+    if checked.refused.is_empty() { told.or_else(printed) } else { Err(Failure::Finding) }
 }
 
 /// A folder as a bundle, or a single file as one.

@@ -18,6 +18,7 @@ mod replay;
 mod run;
 mod signals;
 mod tail;
+mod test;
 mod words;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -29,7 +30,7 @@ use crate::clock::Clock;
 use crate::config::Environment;
 use crate::telemetry::{self, LogStyle};
 use crate::wire::files::{FileKind, schema};
-use args::{Cli, Command, Global, LogFormat, SchemaKind};
+use args::{CheckWhat, Cli, Command, Global, LogFormat, SchemaKind, Test};
 use exit::{Failure, Outcome, outside, usage};
 
 /// What every command is given.
@@ -73,7 +74,12 @@ fn prepare(global: &Global, environment: &Environment) -> Outcome {
 
 fn run(command: Command, context: &Context) -> Outcome {
     match command {
-        Command::Check(args) => check::check(&args, context),
+        Command::Check(args) => match &args.what {
+            None => check::check(&args, context),
+            Some(CheckWhat::Rules(rules)) => check::rules(rules, context),
+        },
+        Command::Test(Test::Rules(args)) => test::rules(&args, context),
+        Command::Test(Test::Promql(args)) => test::promql(&args, context),
         Command::Replay(args) => replay::replay(&args, context),
         Command::Completions { shell } => {
             // Into memory: the generator panics where it cannot write.

@@ -15,6 +15,7 @@ pub mod monitor;
 pub mod outbox;
 pub mod plan;
 pub mod promql;
+pub mod ruler;
 pub mod size;
 pub mod template;
 #[cfg(test)]

@@ -25,4 +25,5 @@ pub use merge::{Merged, merge};
 pub use moment::{MomentError, parse_moment};
 pub use samples::{Options, Samples, from_reader, open};
 pub use scrape::{SCRAPE_TIMEOUT, Scrape, ScrapeBody, ScrapeClient, ScrapeError, ScrapeTarget};
+pub(crate) use series::parse_beginning;
 pub use series::{SeriesError, parse_series};

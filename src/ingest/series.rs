@@ -54,11 +54,22 @@ pub fn parse_series(text: &str) -> Result<Labels, SeriesError> {
 
 pub(crate) fn parse(text: &str, escapes: Escapes) -> Result<Labels, SeriesError> {
     let mut parser = Parser { text, at: 0, escapes };
-    parser.series().map_err(|cause| SeriesError {
-        text: excerpt(text),
-        character: text.get(..parser.at).map_or(0, |before| before.chars().count()) + 1,
-        cause,
-    })
+    parser.series().map_err(|cause| parser.refuse(cause))
+}
+
+/// Reads the metric name and the labels that a text begins with, none of which has to be there, and returns what stands
+/// behind them: an element of a PromQL vector, or a series with its values.
+pub(crate) fn parse_beginning(text: &str) -> Result<(Labels, &str), SeriesError> {
+    let mut parser = Parser { text, at: 0, escapes: Escapes::Promql };
+    let beginning = parser.beginning().and_then(|pairs| {
+        let pairs = pairs.unwrap_or_default();
+        let names = pairs.iter().filter(|(name, _)| name == METRIC_NAME).count();
+        if names > 1 { Err(Cause::TwoMetrics) } else { Ok(Labels::new(pairs)?) }
+    });
+    match beginning {
+        Ok(labels) => Ok((labels, &text[parser.at..])),
+        Err(cause) => Err(parser.refuse(cause)),
+    }
 }
 
 type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -71,7 +82,17 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn series(&mut self) -> Result<Labels, Cause> {
+    fn refuse(&self, cause: Cause) -> SeriesError {
+        let before = self.text.get(..self.at);
+        SeriesError {
+            text: excerpt(self.text),
+            character: before.map_or(0, |before| before.chars().count()) + 1,
+            cause,
+        }
+    }
+
+    /// The name and the labels, and the blanks behind them; `None` where there is neither.
+    fn beginning(&mut self) -> Result<Option<Vec<Pair<'a>>>, Cause> {
         let mut pairs: Vec<Pair<'a>> = Vec::new();
         self.skip_blanks();
         let name = self.identifier(|byte| byte == b':');
@@ -79,12 +100,18 @@ impl<'a> Parser<'a> {
             pairs.push((Cow::Borrowed(METRIC_NAME), Cow::Borrowed(name)));
         }
         self.skip_blanks();
-        if self.take(b'{') {
+        // `{{` begins a native histogram.
+        if !self.text[self.at..].starts_with("{{") && self.take(b'{') {
             self.labels(&mut pairs)?;
             self.skip_blanks();
         } else if name.is_empty() {
-            return Err(Cause::Expected("a metric name or `{`"));
+            return Ok(None);
         }
+        Ok(Some(pairs))
+    }
+
+    fn series(&mut self) -> Result<Labels, Cause> {
+        let pairs = self.beginning()?.ok_or(Cause::Expected("a metric name or `{`"))?;
         if self.at < self.text.len() {
             return Err(Cause::Expected("the end"));
         }
@@ -291,6 +318,21 @@ mod tests {
             (r#"a{b="},{=ü"}"#, vec![(METRIC_NAME, "a"), ("b", "},{=ü")]),
         ] {
             assert_eq!(parse_series(text), Ok(Labels::new(pairs).unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_a_series_is_returned() {
+        for (text, labels, rest) in [
+            ("up{job=\"x}\"} 1 2", "up{job=\"x}\"}", "1 2"),
+            ("up  1+1x2", "up", "1+1x2"),
+            ("{} 5", "{}", "5"),
+            ("up {{count:1}}", "up", "{{count:1}}"),
+            ("7", "{}", "7"),
+            ("", "{}", ""),
+        ] {
+            let (found, behind) = parse_beginning(text).unwrap();
+            assert_eq!((found.to_string().as_str(), behind), (labels, rest), "{text}");
         }
     }
 

@@ -4,6 +4,7 @@ mod connection;
 mod process;
 mod questions;
 mod samples;
+mod testing;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ pub(super) use connection::Bus;
 pub(super) use process::{Demo, Dev, Run, Traced};
 pub(super) use questions::{Explain, Halt, Kb, Listing, Operator, Tail};
 pub(super) use samples::{Collect, Input, Publish, Replay, Speed};
+pub(super) use testing::{Check, CheckRules, CheckWhat, Test, TestPromql, TestRules};
 
 /// A streaming MAPE-K control loop on NATS: metric samples in, verified fixes out.
 #[derive(Debug, Parser)]
@@ -66,8 +68,11 @@ pub(super) enum Command {
     Run(Run),
     /// Check a configuration and make it the cell's
     Apply(Apply),
-    /// Check a configuration: rules, playbooks, causes, charter
+    /// Check a configuration: rules, playbooks, causes, charter; or Prometheus rule files alone
     Check(Check),
+    /// Run Prometheus' test files: unit tests of rules, PromQL test scripts
+    #[command(subcommand)]
+    Test(Test),
     /// Run the whole loop over recorded samples, on virtual time and without a server
     Replay(Replay),
     /// Publish samples from files or standard input
@@ -126,13 +131,6 @@ pub(super) struct Apply {
     /// Apply even though some of it is refused: the rest is used
     #[arg(long)]
     pub(super) partial: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Check {
-    /// Folders of a configuration, or single files of one
-    #[arg(required = true)]
-    pub(super) paths: Vec<PathBuf>,
 }
 
 #[cfg(test)]

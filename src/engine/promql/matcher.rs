@@ -131,7 +131,7 @@ impl Selector {
     }
 
     /// The metrics it can mean, where they can be listed.
-    pub(super) fn metric_names(&self) -> Option<&[Arc<str>]> {
+    pub(crate) fn metric_names(&self) -> Option<&[Arc<str>]> {
         self.matchers.iter().filter(|matcher| matcher.label() == METRIC_NAME).find_map(Matcher::values)
     }
 

@@ -117,6 +117,16 @@ impl ExpandError {
 }
 
 impl ExpandError {
+    /// The same, with other words for what it is about.
+    pub(super) fn citing(self, context: String) -> Self {
+        Self { context, ..self }
+    }
+
+    /// The same, further on in its line.
+    pub(super) fn moved(self, columns: usize) -> Self {
+        Self { column: self.column + columns, ..self }
+    }
+
     /// As Prometheus names the templates of a rule, with the variables that it declares before them.
     pub(super) fn of_rule(self, alert: &str) -> Self {
         let column = if self.line == 1 { self.column + super::PREFIX.len() } else { self.column };

@@ -119,6 +119,12 @@ impl Template {
         Ok(Self { source: source.into(), tree: Arc::new(tree) })
     }
 
+    /// A template that is just this text, whatever it contains.
+    pub fn verbatim(text: &str) -> Self {
+        let body = if text.is_empty() { Vec::new() } else { vec![Node::Text(text.into())] };
+        Self { source: text.into(), tree: Arc::new(Tree { body, ..Tree::default() }) }
+    }
+
     /// The text it was read from.
     pub fn source(&self) -> &Arc<str> {
         &self.source

@@ -140,7 +140,6 @@ impl Parser<'_> {
                 self.next += 1;
                 continue;
             }
-            let open = word.at;
             self.expect(&Token::Open)?;
             self.skip_blank();
             let keyword = match self.peek() {
@@ -158,7 +157,7 @@ impl Parser<'_> {
                     return Ok((nodes, End::Else(self.after_else()?)));
                 }
                 "define" if is_top => self.define()?,
-                _ => nodes.extend(self.deeper(|parser| parser.action(&keyword, open))?),
+                _ => nodes.extend(self.deeper(|parser| parser.action(&keyword))?),
             }
         }
         if is_top { Ok((nodes, End::Source)) } else { self.fail_at(begin, ParseCause::NoEnd(what)) }
@@ -179,13 +178,13 @@ impl Parser<'_> {
         Ok(Some(kind))
     }
 
-    fn action(&mut self, keyword: &str, open: usize) -> Result<Option<Node>, ParseError> {
+    fn action(&mut self, keyword: &str) -> Result<Option<Node>, ParseError> {
         let kind = match keyword {
             "if" => Kind::If,
             "with" => Kind::With,
             "range" => Kind::Range,
-            "template" => return self.call(open).map(Some),
-            "block" => return self.block(open).map(Some),
+            "template" => return self.call().map(Some),
+            "block" => return self.block().map(Some),
             "break" | "continue" => return self.leave(keyword).map(Some),
             "define" => return self.unexpected(),
             _ => {
@@ -277,10 +276,10 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn call(&mut self, open: usize) -> Result<Node, ParseError> {
+    fn call(&mut self) -> Result<Node, ParseError> {
         self.next += 1;
         let name = self.quoted()?;
-        let span = (open, self.end());
+        let span = (self.last_at(), self.end());
         self.skip_blank();
         if self.peek() == Some(&Token::Close) {
             self.next += 1;
@@ -291,10 +290,10 @@ impl Parser<'_> {
     }
 
     /// `{{ block "name" pipeline }}`: a template that is defined and used at once.
-    fn block(&mut self, open: usize) -> Result<Node, ParseError> {
+    fn block(&mut self) -> Result<Node, ParseError> {
         self.next += 1;
         let name = self.quoted()?;
-        let span = (open, self.end());
+        let span = (self.last_at(), self.end());
         let argument = Some(self.pipeline(&Token::Close, "block", false)?);
         self.body_of(Arc::clone(&name), "block")?;
         Ok(Node::Call { name, argument, span })

@@ -116,7 +116,7 @@ impl Addition {
             Self::HumanizeDuration => Value::text(humanize::duration(number(0)?)),
             Self::HumanizePercentage => Value::text(humanize::percentage(number(0)?)),
             Self::HumanizeTimestamp => humanized_time(number(0)?)?,
-            Self::ToTime => Value::Time(i128::from(nanos(number(0)?, "timestamp")?)),
+            Self::ToTime => Value::Time(i128::from(whole_millis(nanos(number(0)?, "timestamp")?))),
             Self::ToDuration => Value::Duration(nanos(number(0)?, "duration")?),
             #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are exact in a double")]
             Self::Now => Value::Float(data.now.as_millis() as f64 / 1_000.0),
@@ -177,7 +177,12 @@ fn humanized_time<'a>(seconds: f64) -> Result<Value<'a>, String> {
         return Ok(Value::text(number::general(seconds, Some(4))));
     }
     let nanos = nanos(seconds, "timestamp")?;
-    Ok(Value::text(time_text(i128::from(nanos))))
+    Ok(Value::text(time_text(i128::from(whole_millis(nanos)))))
+}
+
+/// Prometheus' times have milliseconds.
+fn whole_millis(nanos: i64) -> i64 {
+    nanos - nanos % 1_000_000
 }
 
 #[expect(

@@ -182,7 +182,8 @@ impl<'a> Run<'a> {
         dot: &Value<'a>,
     ) -> Result<Flow, ExpandError> {
         let Some(body) = self.tree.defined.get(name) else {
-            return Err(self.fail(span, format!("template \"{name}\" not defined")));
+            let cause = format!("template \"{name}\" not defined");
+            return Err(self.fail(span, cause).citing(format!("{{{{template \"{name}\"}}}}")));
         };
         if self.depth >= DEPTH_MAX {
             return Err(self.fail(span, format!("exceeded maximum template depth ({DEPTH_MAX})")));
@@ -230,7 +231,8 @@ impl<'a> Run<'a> {
     ) -> Result<Value<'a>, ExpandError> {
         let Some((first, others)) = command.operands.split_first() else { return Ok(Value::Missing) };
         if let OperandKind::Function(function) = first.kind {
-            return self.function(function, first.span, others, dot, piped);
+            let span = (first.span.0, others.last().map_or(first.span.1, |last| last.span.1));
+            return self.function(function, span, others, dot, piped);
         }
         if !others.is_empty() || piped.is_some() {
             let written = self.source.get(first.span.0..first.span.1).unwrap_or("");
@@ -290,7 +292,15 @@ impl<'a> Run<'a> {
         };
         let mut value = value;
         for field in fields {
-            value = value.field(field).map_err(|cause| self.fail(operand.span, cause))?;
+            value = value.field(field).map_err(|cause| {
+                let error = self.fail(operand.span, cause);
+                // Go points behind the name of a variable.
+                if let OperandKind::Variable(name, _) = &operand.kind {
+                    error.moved(name.len())
+                } else {
+                    error
+                }
+            })?;
         }
         Ok(value)
     }

@@ -131,15 +131,19 @@ fn what_cannot_be_expanded_is_told_in_the_words_of_go() {
         ),
         (
             "\n {{ eq 1 1.0 }}",
-            "__alert_Test:2:4: executing \"__alert_Test\" at <eq>: error calling eq: incompatible types for comparison>",
+            "__alert_Test:2:4: executing \"__alert_Test\" at <eq 1 1.0>: error calling eq: incompatible types for comparison>",
         ),
         (
             "{{ humanize `x` }}",
-            "__alert_Test:1:115: executing \"__alert_Test\" at <humanize>: error calling humanize: strconv.ParseFloat: parsing \"x\": invalid syntax>",
+            "__alert_Test:1:115: executing \"__alert_Test\" at <humanize `x`>: error calling humanize: strconv.ParseFloat: parsing \"x\": invalid syntax>",
+        ),
+        (
+            "{{ template `t` }}",
+            "__alert_Test:1:124: executing \"__alert_Test\" at <{{template \"t\"}}>: template \"t\" not defined>",
         ),
         (
             "{{ $value.x }}",
-            "__alert_Test:1:115: executing \"__alert_Test\" at <$value.x>: can't evaluate field x in type float64>",
+            "__alert_Test:1:121: executing \"__alert_Test\" at <$value.x>: can't evaluate field x in type float64>",
         ),
     ] {
         assert_eq!(told(source), expected, "{source}");

@@ -8,6 +8,7 @@ mod load;
 mod playbook;
 mod references;
 mod rule_shape;
+mod rule_tests;
 mod rules;
 mod schema;
 mod yaml;
@@ -18,7 +19,14 @@ pub use duration::parse as parse_duration;
 pub use error::{FileError, Place};
 pub use load::{ExprError, Loaded, load};
 pub use playbook::{PlaybookFile, parse as parse_playbook};
-pub use rules::{Evaluation, GroupText, RuleFile, RuleKind, RuleText, parse as parse_rules};
+pub use rule_tests::{
+    AlertCheck, ExpectedAlert, ExpectedSample, ExprCheck, InputSeries, RuleTest, RuleTestFile,
+    parse as parse_rule_tests,
+};
+pub use rules::{
+    Evaluation, GroupText, RuleFile, RuleFound, RuleKind, RuleText, UnknownFields, parse as parse_rules,
+    parse_with as parse_rules_with,
+};
 pub use schema::schema;
 pub use yaml::{FILE_BYTES_MAX, Passage};
 

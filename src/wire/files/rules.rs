@@ -10,10 +10,12 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 
 use super::duration;
-use super::error::FileError;
-use super::rule_shape::{GROUP_FIELDS, GroupShape, RULE_FIELDS, RuleFileShape, RuleShape, Text, TextMap};
+use super::error::{FileError, Place};
+use super::rule_shape::{
+    GROUP_FIELDS, GroupShape, RULE_FIELDS, RuleFileShape, RuleShape, Text, TextMap, Unknown,
+};
 use super::yaml::{self, Passage};
-use crate::engine::template::Template;
+use crate::engine::template::{ParseError, Template};
 use crate::model::{METRIC_NAME, Rule, RuleGroup, RuleName};
 
 /// What Prometheus takes where neither the group nor the server names an interval.
@@ -53,6 +55,21 @@ pub struct RuleFile {
     pub refused: Vec<FileError>,
     /// What is used, and not as it stands there.
     pub warnings: Vec<FileError>,
+    /// Every rule there is in the file, whether it could be read or not.
+    pub found: Vec<RuleFound>,
+    /// What was refused in groups themselves, and costs them their rules.
+    pub groups_refused: Vec<FileError>,
+}
+
+/// A rule of a file, and what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct RuleFound {
+    /// The alert or the series it makes; empty where it says none.
+    pub name: Arc<str>,
+    /// Where it begins.
+    pub at: Place,
+    /// What was refused about it. Nothing: the rule is in [`RuleFile::groups`], if its group is.
+    pub refused: Vec<FileError>,
 }
 
 /// A group, its expressions not yet understood.
@@ -110,6 +127,8 @@ pub enum RuleKind {
 pub struct RuleText {
     /// What it makes.
     pub kind: RuleKind,
+    /// Where it begins.
+    pub at: Place,
     /// The PromQL expression.
     pub expr: Passage,
     /// How long the expression has to hold before the violation fires.
@@ -141,11 +160,38 @@ fn sources(templates: &[(Arc<str>, Template)]) -> Vec<(Arc<str>, Arc<str>)> {
     templates.iter().map(|(name, template)| (Arc::clone(name), Arc::clone(template.source()))).collect()
 }
 
+/// Names that are not known in groups and rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// They are refused, as Prometheus refuses them.
+    #[default]
+    Refused,
+    /// They are passed over, as promtool does when it is told to.
+    Ignored,
+}
+
 /// Reads a rule file. Only what is no YAML, or has another shape than a rule file, refuses it whole.
 pub fn parse(file: &str, text: &str) -> Result<RuleFile, FileError> {
-    let shape: RuleFileShape = yaml::read(file, text)?.unwrap_or_default();
-    let mut reader =
-        Reader { file: file.into(), text: text.into(), refused: Vec::new(), warnings: Vec::new() };
+    parse_with(file, text, UnknownFields::Refused)
+}
+
+/// As [`parse`], with a choice of what becomes of names that are not known.
+pub fn parse_with(file: &str, text: &str, unknown: UnknownFields) -> Result<RuleFile, FileError> {
+    let (first, next) = yaml::first_document(text);
+    let shape: RuleFileShape = yaml::read(file, first)?.unwrap_or_default();
+    let next = next.map(|line| {
+        let cause = "only the first document of the file is read, as Prometheus reads it";
+        FileError::new(file, Place { line, column: 1 }, cause)
+    });
+    let mut reader = Reader {
+        file: file.into(),
+        text: text.into(),
+        unknown,
+        refused: Vec::new(),
+        warnings: next.into_iter().collect(),
+        found: Vec::new(),
+        groups_refused: Vec::new(),
+    };
     let mut groups = Vec::new();
     let mut names = BTreeSet::new();
     for group in shape.groups.unwrap_or_default() {
@@ -153,14 +199,18 @@ pub fn parse(file: &str, text: &str) -> Result<RuleFile, FileError> {
             groups.push(group);
         }
     }
-    Ok(RuleFile { groups, refused: reader.refused, warnings: reader.warnings })
+    let Reader { refused, warnings, found, groups_refused, .. } = reader;
+    Ok(RuleFile { groups, refused, warnings, found, groups_refused })
 }
 
 struct Reader {
     file: Arc<str>,
     text: Arc<str>,
+    unknown: UnknownFields,
     refused: Vec<FileError>,
     warnings: Vec<FileError>,
+    found: Vec<RuleFound>,
+    groups_refused: Vec<FileError>,
 }
 
 impl Reader {
@@ -170,11 +220,13 @@ impl Reader {
         let name = self.group_name(&shape, names);
         let GroupShape { evaluation, interval, query_offset, limit, labels, rules, unknown, .. } =
             shape.value;
-        self.refused.extend(unknown.errors(&self.file, &GROUP_FIELDS));
+        self.refuse_unknown(&unknown, &GROUP_FIELDS);
         let interval = self.read(interval.as_ref(), duration::parse);
         let query_offset = self.read(query_offset.as_ref(), duration::parse);
         let limit = self.read(limit.as_ref(), |text| {
-            text.parse::<u64>().map_err(|_| format!("`{text}` is not a number of alerts"))
+            // As in Prometheus, a limit below zero is none.
+            let limit = text.parse::<i64>().map_err(|_| format!("`{text}` is not a number of alerts"));
+            limit.map(|limit| u64::try_from(limit).unwrap_or(0))
         });
         let evaluation = evaluation.and_then(|word| {
             let text = word.value.as_deref().unwrap_or("");
@@ -186,9 +238,10 @@ impl Reader {
         });
         let common = labels.unwrap_or_default();
         let is_understood = self.refused.len() == told;
+        self.groups_refused.extend_from_slice(&self.refused[told..]);
         // The rules of a group that is refused are looked at all the same: one run tells everything.
         let rules: Vec<RuleText> =
-            rules.unwrap_or_default().iter().filter_map(|rule| self.rule(rule, &common)).collect();
+            rules.unwrap_or_default().iter().filter_map(|rule| self.found(rule, &common)).collect();
         is_understood.then_some(GroupText {
             name: name?,
             file: Arc::clone(&self.file),
@@ -239,19 +292,42 @@ impl Reader {
         }
     }
 
+    fn refuse_unknown(&mut self, unknown: &Unknown, known: &[&str]) {
+        match self.unknown {
+            UnknownFields::Refused => self.refused.extend(unknown.errors(&self.file, known)),
+            UnknownFields::Ignored => {}
+        }
+    }
+
+    /// A rule, which is noted whether it is refused or not.
+    fn found(&mut self, shape: &Spanned<RuleShape>, common: &TextMap) -> Option<RuleText> {
+        let told = self.refused.len();
+        let rule = self.rule(shape, common);
+        let named = [shape.value.alert.as_ref(), shape.value.record.as_ref()];
+        let name = named.into_iter().find_map(given).unwrap_or_default();
+        self.found.push(RuleFound {
+            name: name.into(),
+            at: Place::of(shape.referenced),
+            refused: self.refused[told..].to_vec(),
+        });
+        rule
+    }
+
     /// A rule; `None` where it is refused.
     fn rule(&mut self, shape: &Spanned<RuleShape>, common: &TextMap) -> Option<RuleText> {
         let told = self.refused.len();
         let rule = &shape.value;
-        self.refused.extend(rule.unknown.errors(&self.file, &RULE_FIELDS));
+        self.refuse_unknown(&rule.unknown, &RULE_FIELDS);
         let hold = self.read(rule.hold.as_ref(), duration::parse).unwrap_or_default();
         let keep_firing = self.read(rule.keep_firing_for.as_ref(), duration::parse).unwrap_or_default();
         // A rule's own label wins over the group's.
         let mut labels = common.clone();
         labels.extend(rule.labels.clone().unwrap_or_default());
         let annotations = rule.annotations.clone().unwrap_or_default();
-        let labels = self.templates(&labels, "label");
-        let annotations = self.templates(&annotations, "annotation");
+        // What a recording rule puts on is no template.
+        let parse = if given(rule.alert.as_ref()).is_some() { Template::parse } else { verbatim };
+        let labels = self.templates(&labels, "label", parse);
+        let annotations = self.templates(&annotations, "annotation", parse);
         let (kind, expr) = match self.kind(shape).and_then(|kind| Ok((kind, self.expr(shape)?))) {
             Ok(both) => both,
             Err(error) => {
@@ -264,6 +340,7 @@ impl Reader {
         };
         (self.refused.len() == told).then_some(RuleText {
             kind,
+            at: Place::of(shape.referenced),
             expr,
             hold,
             keep_firing,
@@ -275,10 +352,9 @@ impl Reader {
     fn kind(&self, shape: &Spanned<RuleShape>) -> Result<RuleKind, FileError> {
         let refuse = |cause: &str| FileError::at(&self.file, shape, cause);
         let rule = &shape.value;
-        let name = |text: &Text| text.value.as_deref().unwrap_or("").into();
-        let kind = match (&rule.alert, &rule.record) {
-            (Some(alert), None) => RuleKind::Alert(name(alert)),
-            (None, Some(record)) => RuleKind::Record(name(record)),
+        let kind = match (given(rule.alert.as_ref()), given(rule.record.as_ref())) {
+            (Some(alert), None) => RuleKind::Alert(alert.into()),
+            (None, Some(record)) => RuleKind::Record(record.into()),
             (Some(_), Some(_)) => return Err(refuse("a rule has either `alert` or `record`, not both")),
             (None, None) => return Err(refuse("a rule has `alert` or `record`")),
         };
@@ -286,10 +362,14 @@ impl Reader {
             RuleKind::Alert(name) => checked_name(name, "alert").map_err(|cause| refuse(&cause))?,
             RuleKind::Record(name) => {
                 checked_name(name, "recorded series").map_err(|cause| refuse(&cause))?;
+                if name.contains(['{', '}']) {
+                    return Err(refuse(&format!("`{name}` has braces, as an expression has, not a name")));
+                }
+                let has_annotations = rule.annotations.as_ref().is_some_and(|map| !map.is_empty());
                 let alerts_only = [
-                    (rule.hold.is_some(), "for"),
-                    (rule.keep_firing_for.is_some(), "keep_firing_for"),
-                    (rule.annotations.is_some(), "annotations"),
+                    (is_some_time(rule.hold.as_ref()), "for"),
+                    (is_some_time(rule.keep_firing_for.as_ref()), "keep_firing_for"),
+                    (has_annotations, "annotations"),
                 ];
                 if let Some((_, field)) = alerts_only.iter().find(|(given, _)| *given) {
                     return Err(refuse(&format!("a recording rule has no `{field}`")));
@@ -306,15 +386,20 @@ impl Reader {
         }
     }
 
-    fn templates(&mut self, texts: &TextMap, what: &str) -> Vec<(Arc<str>, Template)> {
+    fn templates(
+        &mut self,
+        texts: &TextMap,
+        what: &str,
+        parse: impl Fn(&str) -> Result<Template, ParseError>,
+    ) -> Vec<(Arc<str>, Template)> {
         let mut read = Vec::with_capacity(texts.len());
         for (name, text) in texts {
-            if name.is_empty() || name == METRIC_NAME {
+            if name.is_empty() || (name == METRIC_NAME && what == "label") {
                 let cause = format_args!("`{name}` cannot be the name of a {what}");
                 self.refused.push(FileError::at(&self.file, text, cause));
                 continue;
             }
-            match Template::parse(text.value.as_deref().unwrap_or("")) {
+            match parse(text.value.as_deref().unwrap_or("")) {
                 Ok(template) => read.push((name.as_str().into(), template)),
                 Err(error) => {
                     let cause = format_args!("{what} `{name}`: {error}");
@@ -324,6 +409,20 @@ impl Reader {
         }
         read
     }
+}
+
+/// What a field says, where it says something: as in Go, an empty text is none.
+fn given(text: Option<&Text>) -> Option<&str> {
+    text?.value.as_deref().filter(|text| !text.is_empty())
+}
+
+fn is_some_time(text: Option<&Text>) -> bool {
+    let duration = text.and_then(|text| text.value.as_deref()).map(duration::parse);
+    duration.is_some_and(|duration| duration.is_ok_and(|duration| !duration.is_zero()))
+}
+
+fn verbatim(text: &str) -> Result<Template, ParseError> {
+    Ok(Template::verbatim(text))
 }
 
 fn checked_name(name: &str, what: &str) -> Result<(), String> {
@@ -505,9 +604,41 @@ groups:
     }
 
     #[test]
+    fn what_prometheus_takes_for_not_given_is_not_given() {
+        let rules = "- {record: a, alert: '', expr: up, for: 0s, annotations: {}}\n\
+                     - {record: '', alert: B, expr: up, annotations: {__name__: x}}\n\
+                     - {record: c, expr: up, labels: {d: '{{ no template'}}\n";
+        let file = parse("r.yml", &format!("groups:\n- name: a\n  limit: -1\n  rules:\n{rules}")).unwrap();
+        assert_eq!((file.refused, file.groups[0].limit, file.groups[0].rules.len()), (vec![], 0, 3));
+        let names: Vec<_> = file.found.iter().map(|rule| (rule.name.as_ref(), rule.at.line)).collect();
+        assert_eq!(names, [("a", 5), ("B", 6), ("c", 7)]);
+    }
+
+    #[test]
+    fn each_rule_is_found_with_what_is_wrong_about_it() {
+        let text = "groups:\n- name: a\n  rules:\n  - {alert: B, expr: up, exrp: up}\n  - {alert: C, expr: up}\n\
+                    - nmae: d\n  rules: [{record: 'e{}', expr: up}]\n";
+        let told = |unknown| {
+            let file = parse_with("r.yml", text, unknown).unwrap();
+            let rules: Vec<_> =
+                file.found.iter().map(|rule| (rule.name.to_string(), rule.refused.len())).collect();
+            (rules, file.groups_refused.len(), file.groups.len())
+        };
+        let rules = |wrong| vec![("B".to_owned(), wrong), ("C".to_owned(), 0), ("e{}".to_owned(), 1)];
+        assert_eq!(told(UnknownFields::Refused), (rules(1), 2, 1));
+        assert_eq!(told(UnknownFields::Ignored), (rules(0), 1, 1));
+    }
+
+    #[test]
     fn an_interval_group_without_an_interval_has_prometheus_default() {
         let file = parse("r.yml", "groups:\n- {name: a, evaluation: interval}\n").unwrap();
         assert_eq!(file.groups[0].grid(), Some(Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn of_several_documents_the_first_is_read() {
+        let file = parse("r.yml", "groups:\n- name: a\n---\ngroups:\n- name: b\n").unwrap();
+        assert_eq!((file.groups.len(), file.warnings[0].place.line), (1, 3));
     }
 
     #[test]
@@ -526,6 +657,6 @@ groups:
         let text: String = (0..12).map(level).collect();
         assert_eq!(refused(&text).len(), 1);
         assert_eq!(refused(&"[".repeat(200_000)).len(), 1);
-        assert_eq!(refused(&" ".repeat(2_000_000)).len(), 1);
+        assert_eq!(refused(&" ".repeat(5_000_000)).len(), 1);
     }
 }

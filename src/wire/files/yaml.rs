@@ -13,8 +13,8 @@ use super::duration;
 use super::error::{FileError, Place};
 use crate::model::Template;
 
-/// Longest file: five thousand rules, ten times the largest rule file we know.
-pub const FILE_BYTES_MAX: usize = 1_048_576;
+/// Longest file: thirty thousand rules, three times the largest rule file we know (promtool's own test of size).
+pub const FILE_BYTES_MAX: usize = 4 * 1_048_576;
 
 /// Reads a file; one without a document reads as nothing.
 pub(super) fn read<'de, T: Deserialize<'de>>(file: &str, text: &'de str) -> Result<Option<T>, FileError> {
@@ -25,13 +25,34 @@ pub(super) fn read<'de, T: Deserialize<'de>>(file: &str, text: &'de str) -> Resu
     serde_saphyr::from_str_with_options(text, options()).map_err(|error| FileError::of_yaml(file, &error))
 }
 
+/// The first document of a text, which is all that Prometheus reads of one, and the line where the next one begins. A
+/// line that begins with `---` is a marker wherever it stands: no text of YAML may contain one.
+pub(super) fn first_document(text: &str) -> (&str, Option<u64>) {
+    let (mut is_begun, mut start) = (false, 0);
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        let is_marker = ["---", "..."].iter().any(|marker| {
+            line.strip_prefix(marker)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+        });
+        let bare = line.trim_start_matches('\u{feff}').trim_start();
+        if is_marker && is_begun {
+            let rest = &text[start + line.len()..];
+            let is_more = rest.lines().any(|line| !matches!(line.trim().chars().next(), None | Some('#')));
+            return (&text[..start], is_more.then_some(number));
+        }
+        is_begun |= is_marker || !(bare.is_empty() || bare.starts_with(['#', '%']));
+        start += line.len();
+    }
+    (text, None)
+}
+
 fn options() -> Options {
     serde_saphyr::options! {
         // A file of the largest size has fewer nodes; aliases may not multiply them.
         budget: serde_saphyr::budget! {
             max_depth: 32,
-            max_nodes: 250_000,
-            max_events: 500_000,
+            max_nodes: 1_000_000,
+            max_events: 2_000_000,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000, max_replay_stack_depth: 8 },
         with_snippet: false,
@@ -237,4 +258,26 @@ where
         }
     }
     deserializer.deserialize_str(TextVisitor(expected, parse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_document_ends_where_the_next_one_begins() {
+        for (text, first, next) in [
+            ("a: 1\n", "a: 1\n", None),
+            ("# x\n---\na: 1\n", "# x\n---\na: 1\n", None),
+            ("%YAML 1.1\n---\na: 1\n...\n", "%YAML 1.1\n---\na: 1\n", None),
+            ("---\na: 1\n---\nb: 2\n", "---\na: 1\n", Some(3)),
+            ("a: 1\n--- # next\nb: 2", "a: 1\n", Some(2)),
+            ("a: |\n  ---\n  x\n", "a: |\n  ---\n  x\n", None),
+            ("a: 1\n---\n# nothing\n", "a: 1\n", None),
+            ("---a: 1\n", "---a: 1\n", None),
+            ("", "", None),
+        ] {
+            assert_eq!(first_document(text), (first, next), "{text:?}");
+        }
+    }
 }

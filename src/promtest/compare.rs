@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use homeostat::engine::promql::{Outcome, Row};
-use homeostat::model::Labels;
-
-use super::script::{Expected, Line, Point};
+use super::notation::{Line, Point};
+use super::reading::Expected;
+use crate::engine::promql::{Outcome, Row};
+use crate::model::Labels;
 
 /// The value at one time.
 pub(crate) fn instant(outcome: &Outcome, expected: &Expected, at: i64) -> Result<(), String> {
