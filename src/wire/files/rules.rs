@@ -320,7 +320,10 @@ impl Reader {
         labels.extend(rule.labels.clone().unwrap_or_default());
         let annotations = rule.annotations.clone().unwrap_or_default();
         // What a recording rule puts on is no template.
-        let parse = if given(rule.alert.as_ref()).is_some() { Template::parse } else { verbatim };
+        let parse: fn(&str) -> Result<Template, TemplateError> = match given(rule.alert.as_ref()) {
+            Some(_) => Template::parse,
+            None => |text| Ok(Template::verbatim(text)),
+        };
         let labels = self.templates(&labels, "label", parse);
         let annotations = self.templates(&annotations, "annotation", parse);
         let (kind, expr) = match self.kind(shape).and_then(|kind| Ok((kind, self.expr(shape)?))) {
@@ -414,10 +417,6 @@ fn given(text: Option<&Text>) -> Option<&str> {
 fn is_some_time(text: Option<&Text>) -> bool {
     let duration = text.and_then(|text| text.value.as_deref()).map(duration::parse);
     duration.is_some_and(|duration| duration.is_ok_and(|duration| !duration.is_zero()))
-}
-
-fn verbatim(text: &str) -> Result<Template, TemplateError> {
-    Ok(Template::verbatim(text))
 }
 
 fn checked_name(name: &str, what: &str) -> Result<(), String> {
