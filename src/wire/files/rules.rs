@@ -599,9 +599,13 @@ groups:
 
     #[test]
     fn what_prometheus_takes_for_not_given_is_not_given() {
-        let rules = "- {record: a, alert: '', expr: up, for: 0s, annotations: {}}\n\
-                     - {record: '', alert: B, expr: up, annotations: {__name__: x}}\n\
-                     - {record: c, expr: up, labels: {d: '{{ no template'}}\n";
+        let rules = [
+            "{record: a, alert: '', expr: up, for: 0s, annotations: {}}",
+            "{record: '', alert: B, expr: up, annotations: {__name__: x}}",
+            "{record: c, expr: up, labels: {d: '{{ no template'}}",
+        ]
+        .map(|rule| format!("  - {rule}\n"))
+        .concat();
         let file = parse("r.yml", &format!("groups:\n- name: a\n  limit: -1\n  rules:\n{rules}")).unwrap();
         assert_eq!((file.refused, file.groups[0].limit, file.groups[0].rules.len()), (vec![], 0, 3));
         let names: Vec<_> = file.found.iter().map(|rule| (rule.name.as_ref(), rule.at.line)).collect();
