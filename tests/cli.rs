@@ -149,6 +149,90 @@ fn what_cannot_be_used_is_named_by_file_line_and_column() {
 }
 
 #[test]
+fn rule_files_are_linted_rule_by_rule_in_a_fixed_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        format!("{RULES}  - {{record: 'a:b', expr: load, for: 1m}}\n  - {{record: a.b, expr: load}}\n");
+    let file = write(folder.path(), "rules/sub/a.rules", &text);
+    write(folder.path(), "rules/b.yml", "groups: [\n");
+    write(folder.path(), "rules/notes.txt", "no rules");
+    let rules = folder.path().join("rules");
+    let (code, out, err) = told(&["check", "rules", "--format", "json", rules.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (1, ""));
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let names: Vec<&String> = found.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["files", "loaded", "refused", "rules"]);
+    assert_eq!((&found["files"], &found["rules"], &found["loaded"]), (&2.into(), &3.into(), &2.into()));
+    let refused = found["refused"].as_array().unwrap();
+    let names: Vec<&String> = refused[1].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["file", "line", "reason", "rule"]);
+    assert_eq!((refused.len(), &refused[0]["rule"], &refused[0]["line"]), (2, &Value::Null, &1.into()));
+    assert_eq!(refused[1]["rule"], "a:b");
+    assert_eq!(refused[1]["reason"], "a recording rule has no `for`");
+    assert!(refused[1]["file"].as_str().unwrap().ends_with("rules/sub/a.rules"), "{found}");
+    let (code, _, err) = told(&["check", "rules", file.to_str().unwrap()]);
+    assert!(code == 1 && err.contains("a.rules:7:5: `a:b`: a recording rule has no `for`"), "{err}");
+    let good = write(folder.path(), "good/a.yml", RULES);
+    let (code, out, err) = told(&["check", "rules", good.to_str().unwrap()]);
+    assert_eq!((code, out.trim(), err.as_str()), (0, "1 file: 1 of 1 rule can be used, 0 warnings", ""));
+    for (code, path) in [(3, "nowhere.yml"), (1, "empty")] {
+        fs::create_dir_all(folder.path().join("empty")).unwrap();
+        let path = folder.path().join(path);
+        assert_eq!(told(&["check", "rules", path.to_str().unwrap()]).0, code, "{}", path.display());
+    }
+}
+
+#[test]
+fn rule_tests_give_an_object_for_each_file() {
+    let own = program::root().join("tests/data/rule-tests");
+    let (passing, failing) = (own.join("passing.yml"), own.join("failing.yml"));
+    let (passing, failing) = (passing.to_str().unwrap(), failing.to_str().unwrap());
+    for format in ["json", "jsonl"] {
+        let (code, out, err) = told(&["test", "rules", passing, failing, "--format", format]);
+        assert_eq!((code, err.as_str()), (1, ""));
+        let objects: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let counts: Vec<_> =
+            objects.iter().map(|one| (&one["file"], &one["passed"], &one["failed"])).collect();
+        let expected = [(&passing.into(), &13.into(), &0.into()), (&failing.into(), &0.into(), &6.into())];
+        assert_eq!(counts, expected);
+        assert_eq!(objects[1]["failures"][0]["alert"], "Nothing");
+    }
+    let (code, out, err) = told(&["test", "rules", passing]);
+    assert_eq!((code, out.trim(), err.as_str()), (0, &*format!("{passing}: 13 checks passed, 0 failed"), ""));
+    let (code, out, err) = told(&["test", "rules", failing]);
+    assert!(code == 1 && out.contains("0 checks passed, 6 failed"), "{out}");
+    assert!(err.contains("is pending: holds since 2m, fires when it has held 2m more"), "{err}");
+    // What is no file of tests has failed.
+    let rules = own.join("rules.yml");
+    let (code, out, _) = told(&["test", "rules", rules.to_str().unwrap(), "-o", "json"]);
+    let object: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &object["passed"], &object["failed"]), (1, &0.into(), &1.into()));
+    assert_eq!(told(&["test", "rules"]).0, 2);
+    assert_eq!(told(&["test", "rules", "nowhere.yml"]).0, 3);
+}
+
+#[test]
+fn promql_scripts_are_counted_in_cases_over_all_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let good =
+        "load 1m\n  up 1 2 3\n\neval instant at 1m up\n  up 2\n\neval instant at 1m histogram_count(up)\n";
+    let good = write(folder.path(), "good.test", good);
+    let bad = write(folder.path(), "bad.test", "eval instant at 0 1 + 1\n  3\n\neval sometimes 1\n");
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+    let (code, out, err) = told(&["test", "promql", good, bad, "--format", "json"]);
+    assert_eq!((code, err.as_str()), (1, ""));
+    let tally: Value = serde_json::from_str(&out).unwrap();
+    let names: Vec<&String> = tally.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["failed", "failures", "listed", "passed"]);
+    assert_eq!((&tally["passed"], &tally["failed"], &tally["listed"]), (&1.into(), &2.into(), &1.into()));
+    assert_eq!((&tally["failures"][0]["line"], &tally["failures"][0]["expr"]), (&1.into(), &"1 + 1".into()));
+    let (code, out, err) = told(&["test", "promql", good]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.trim().ends_with("1 passed, 0 failed, 1 listed"), "{out}");
+    assert_eq!(told(&["test", "promql", "nowhere.test"]).0, 3);
+}
+
+#[test]
 fn a_replay_gives_the_same_bytes_each_time_and_its_lines_have_a_fixed_shape() {
     let folder = tempfile::tempdir().unwrap();
     let rules = write(folder.path(), "a.yaml", RULES);

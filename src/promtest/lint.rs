@@ -45,9 +45,9 @@ pub fn check(paths: &[PathBuf], unknown: UnknownFields) -> io::Result<Checked> {
     for path in paths {
         let mut files = Vec::new();
         if path.is_dir() {
-            collect(path, 0, &mut files)?
+            collect(path, 0, &mut files)?;
         } else {
-            files.push(path.clone())
+            files.push(path.clone());
         }
         for file in files {
             checked.file(&file, unknown)?;
@@ -67,11 +67,9 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<
     for path in entries {
         let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         let ending = path.extension().and_then(|ending| ending.to_str());
-        if is_hidden {
-            continue;
-        } else if path.is_dir() {
+        if !is_hidden && path.is_dir() {
             collect(&path, depth + 1, files)?;
-        } else if ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
+        } else if !is_hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
             files.push(path);
         }
     }

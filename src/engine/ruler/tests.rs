@@ -275,7 +275,7 @@ fn with_an_offset_everything_is_read_and_recorded_that_much_earlier() {
     bed.step(1, &[("a", 1.0)]);
     assert_eq!(bed.alerts(), ["a firing, active at 1"]);
     assert_eq!(bed.read("y", 0), [r#"y{job="a"} 2"#]);
-    assert_eq!(bed.read("timestamp(y)", 5), [r#"{job="a"} 0"#]);
+    assert_eq!(bed.read("timestamp(y)", 4), [r#"{job="a"} 0"#]);
     bed.step(2, &[]);
     assert_eq!(bed.alerts(), ["a resolved at 2, active at 1"]);
 }

@@ -325,7 +325,10 @@ impl Reader {
         labels.extend(rule.labels.clone().unwrap_or_default());
         let annotations = rule.annotations.clone().unwrap_or_default();
         // What a recording rule puts on is no template.
-        let parse = if given(rule.alert.as_ref()).is_some() { Template::parse } else { verbatim };
+        let parse: fn(&str) -> Result<Template, ParseError> = match given(rule.alert.as_ref()) {
+            Some(_) => Template::parse,
+            None => |text| Ok(Template::verbatim(text)),
+        };
         let labels = self.templates(&labels, "label", parse);
         let annotations = self.templates(&annotations, "annotation", parse);
         let (kind, expr) = match self.kind(shape).and_then(|kind| Ok((kind, self.expr(shape)?))) {
@@ -419,10 +422,6 @@ fn given(text: Option<&Text>) -> Option<&str> {
 fn is_some_time(text: Option<&Text>) -> bool {
     let duration = text.and_then(|text| text.value.as_deref()).map(duration::parse);
     duration.is_some_and(|duration| duration.is_ok_and(|duration| !duration.is_zero()))
-}
-
-fn verbatim(text: &str) -> Result<Template, ParseError> {
-    Ok(Template::verbatim(text))
 }
 
 fn checked_name(name: &str, what: &str) -> Result<(), String> {
@@ -605,9 +604,13 @@ groups:
 
     #[test]
     fn what_prometheus_takes_for_not_given_is_not_given() {
-        let rules = "- {record: a, alert: '', expr: up, for: 0s, annotations: {}}\n\
-                     - {record: '', alert: B, expr: up, annotations: {__name__: x}}\n\
-                     - {record: c, expr: up, labels: {d: '{{ no template'}}\n";
+        let rules = [
+            "{record: a, alert: '', expr: up, for: 0s, annotations: {}}",
+            "{record: '', alert: B, expr: up, annotations: {__name__: x}}",
+            "{record: c, expr: up, labels: {d: '{{ no template'}}",
+        ]
+        .map(|rule| format!("  - {rule}\n"))
+        .concat();
         let file = parse("r.yml", &format!("groups:\n- name: a\n  limit: -1\n  rules:\n{rules}")).unwrap();
         assert_eq!((file.refused, file.groups[0].limit, file.groups[0].rules.len()), (vec![], 0, 3));
         let names: Vec<_> = file.found.iter().map(|rule| (rule.name.as_ref(), rule.at.line)).collect();
