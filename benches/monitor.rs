@@ -11,7 +11,7 @@ use divan::{Bencher, black_box};
 use homeostat::engine::monitor::Monitor;
 use homeostat::engine::{Configuration, Core, Input};
 use homeostat::model::{
-    Frame, Generation, Labels, Row, Rule, RuleGroup, RuleName, ScrapePart, SeriesTable, Timestamp,
+    Frame, Generation, Gives, Labels, Row, Rule, RuleGroup, RuleName, ScrapePart, SeriesTable, Timestamp,
 };
 
 /// Series of a metric.
@@ -155,6 +155,7 @@ fn tables() -> Vec<SeriesTable> {
 fn configuration(rules: &[(String, u64)]) -> Arc<Configuration> {
     let rules = rules.iter().enumerate().map(|(number, (expr, hold))| Rule {
         name: RuleName { group: "bench".into(), alert: format!("Rule{number}").into() },
+        gives: Gives::Violations,
         expr: expr.as_str().into(),
         hold: Duration::from_secs(*hold),
         keep_firing: Duration::ZERO,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::engine::Configuration;
 use crate::model::{
-    ActionSpec, Answer, Charter, Confidence, Entry, Generation, Idempotency, Labels, METRIC_NAME, Playbook,
-    Rule, RuleGroup, RuleName, Sample, StepTemplate, Template, Timestamp, Verification,
+    ActionSpec, Answer, Charter, Confidence, Entry, Generation, Gives, Idempotency, Labels, METRIC_NAME,
+    Playbook, Rule, RuleGroup, RuleName, Sample, StepTemplate, Template, Timestamp, Verification,
 };
 use crate::role::replay::Replay;
 
@@ -72,6 +72,7 @@ fn configuration() -> Configuration {
     let name = RuleName { group: "bench".into(), alert: "LoadHigh".into() };
     let rule = Rule {
         name,
+        gives: Gives::Violations,
         expr: "load > 50".into(),
         hold: Duration::ZERO,
         keep_firing: Duration::ZERO,

@@ -52,7 +52,7 @@ pub use outcome::{Outcome, OutcomeResult};
 pub use plan::Plan;
 pub use playbook::{Answer, FillError, Filled, Playbook, PlaybookError, StepTemplate, Verification};
 pub use report::{Reason, Reasons, Report};
-pub use rule::{Rule, RuleGroup, RuleName};
+pub use rule::{Gives, Rule, RuleGroup, RuleName};
 pub use template::{Template, TemplateError};
 pub use time::Timestamp;
 pub use verdict::{Verdict, VerdictKind};

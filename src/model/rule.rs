@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::labels::compare_texts;
 
-/// A rule's name: its group and the alert it raises.
+/// A rule's name: its group, and the alert it raises or the series it records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleName {
     /// The group it stands in.
     pub group: Arc<str>,
-    /// The alert it raises.
+    /// The alert it raises, or the series it records.
     pub alert: Arc<str>,
 }
 
@@ -34,20 +34,31 @@ impl fmt::Display for RuleName {
     }
 }
 
-/// An alerting rule.
+/// What a rule makes of the elements of its expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// Violations: an alerting rule.
+    Violations,
+    /// Samples of a series of its name: a recording rule.
+    Samples,
+}
+
+/// A rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Group and alert.
     pub name: RuleName,
-    /// The PromQL expression: each element of its result is one violation.
+    /// What it makes of each element of its expression's result.
+    pub gives: Gives,
+    /// The PromQL expression.
     pub expr: Arc<str>,
     /// How long the expression has to hold before the violation fires.
     pub hold: Duration,
     /// How long a violation goes on firing after the expression has ceased to hold.
     pub keep_firing: Duration,
-    /// Labels put on the result's own, in the notation of templates.
+    /// Labels put on the result's own: of an alerting rule in the notation of templates.
     pub labels: Vec<(Arc<str>, Arc<str>)>,
-    /// Text for people, in the same notation.
+    /// Text for people, in the same notation; a recording rule has none.
     pub annotations: Vec<(Arc<str>, Arc<str>)>,
 }
 

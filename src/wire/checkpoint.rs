@@ -165,6 +165,9 @@ struct RuleShape {
     read_at: Timestamp,
     producer: u32,
     expires_at: Option<Timestamp>,
+    /// Checkpoints of before there were recording rules do not have it.
+    #[serde(default)]
+    recorded: Vec<Labels>,
     told_limit: bool,
     told_failure: bool,
 }

@@ -11,9 +11,9 @@ use homeostat::engine::plan::Planner;
 use homeostat::engine::{Configuration, Core, Input, Intake, Lease};
 use homeostat::model::{
     ActionSpec, Answer, CauseEntry, Change, ChangeKind, Charter, Confidence, EpisodeId, Frame, Generation,
-    Idempotency, Labels, METRIC_NAME, Mode, OperatorRequest, OutcomeResult, Phase, Playbook, Record, Row,
-    Rule, RuleGroup, RuleName, ScrapePart, SeriesTable, Severity, StepTemplate, Symptom, Template, Timestamp,
-    Topic, Verification, Violation,
+    Gives, Idempotency, Labels, METRIC_NAME, Mode, OperatorRequest, OutcomeResult, Phase, Playbook, Record,
+    Row, Rule, RuleGroup, RuleName, ScrapePart, SeriesTable, Severity, StepTemplate, Symptom, Template,
+    Timestamp, Topic, Verification, Violation,
 };
 use homeostat::role::world::{MemberId, Weather, World};
 use proptest::prelude::*;
@@ -218,6 +218,7 @@ fn all_series() -> Vec<Labels> {
 fn rule(group: &str, alert: &str, expr: &str, hold: u64, severity: &str) -> Rule {
     Rule {
         name: RuleName { group: group.into(), alert: alert.into() },
+        gives: Gives::Violations,
         expr: expr.into(),
         hold: Duration::from_secs(hold),
         keep_firing: Duration::ZERO,

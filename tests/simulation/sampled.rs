@@ -10,8 +10,8 @@ use std::time::Duration;
 use homeostat::engine::monitor::Monitor;
 use homeostat::engine::{Act, Configuration, Core, Input, Intake, Step};
 use homeostat::model::{
-    ActionSpec, EpisodeId, Frame, Labels, METRIC_NAME, OutcomeResult, Phase, Row, Rule, RuleGroup, RuleName,
-    ScrapePart, SeriesTable, Severity, Timestamp, Violation,
+    ActionSpec, EpisodeId, Frame, Gives, Labels, METRIC_NAME, OutcomeResult, Phase, Row, Rule, RuleGroup,
+    RuleName, ScrapePart, SeriesTable, Severity, Timestamp, Violation,
 };
 use homeostat::role::world::{MemberId, Target};
 use homeostat::wire::checkpoint::{self, Checkpoint};
@@ -379,6 +379,7 @@ impl Core for Watching {
 fn configuration() -> Configuration {
     let rule = |alert: &str, expr: String, hold| Rule {
         name: RuleName { group: "load".into(), alert: alert.into() },
+        gives: Gives::Violations,
         expr: expr.into(),
         hold,
         keep_firing: Duration::ZERO,

@@ -67,6 +67,7 @@ fn snapshot() -> MonitorSnapshot {
         read_at: AT,
         producer: 0,
         expires_at: Some(AT),
+        recorded: vec![labels(&[("__name__", "job:up:sum"), ("job", "api")])],
         told_limit: true,
         told_failure: false,
     };

@@ -42,6 +42,8 @@ pub(super) struct Evaluation {
     /// When to look after episodes of the ledger that no rule has found again.
     pub(super) orphans_at: Option<Timestamp>,
     pub(super) frame_number: u64,
+    /// The instant that was begun last.
+    pub(super) now: Timestamp,
     pub(super) round: u64,
     /// Series with a new sample of the same time, for rules that are evaluated for them alone: binding and place.
     batch: Vec<(usize, u32)>,
@@ -88,6 +90,7 @@ impl Evaluation {
             is_configured: false,
             orphans_at: None,
             frame_number: 0,
+            now: Timestamp::MIN,
             round: 0,
             batch: Vec::new(),
         }
@@ -98,7 +101,7 @@ impl Evaluation {
         series.iter().map(|labels| self.intern_one(labels)).collect()
     }
 
-    fn intern_one(&mut self, labels: &Labels) -> u32 {
+    pub(super) fn intern_one(&mut self, labels: &Labels) -> u32 {
         let Ok(id) = self.store.series(labels) else {
             self.counters.series_refused += 1;
             return REFUSED;
@@ -191,7 +194,7 @@ impl Evaluation {
     }
 
     /// Evaluates what has collected for one time.
-    fn flush(&mut self, arrived: Arrived<'_>, at: Timestamp) {
+    pub(super) fn flush(&mut self, arrived: Arrived<'_>, at: Timestamp) {
         if self.batch.is_empty() {
             return;
         }
@@ -204,7 +207,12 @@ impl Evaluation {
     }
 
     /// Evaluates a rule for one series alone.
-    fn evaluate_one(&mut self, arrived: Arrived<'_>, (binding_at, place): (usize, u32), at: Timestamp) {
+    pub(super) fn evaluate_one(
+        &mut self,
+        arrived: Arrived<'_>,
+        (binding_at, place): (usize, u32),
+        at: Timestamp,
+    ) {
         let binding = self.index.bindings[binding_at];
         self.counters.evaluations += 1;
         let seen_at = self.seen_at(binding.violation, at);
@@ -220,7 +228,7 @@ impl Evaluation {
     }
 
     /// A rule was evaluated for one series at its newest sample, read at `read_at`.
-    fn observe(
+    pub(super) fn observe(
         &mut self,
         arrived: Arrived<'_>,
         (binding_at, place): (usize, u32),

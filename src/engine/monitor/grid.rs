@@ -58,6 +58,10 @@ impl Grid {
     #[cold]
     fn touch_first(&mut self, lane: LaneKey, at: Timestamp) {
         self.lanes.insert(lane);
+        self.begin(at);
+    }
+
+    fn begin(&mut self, at: Timestamp) {
         if self.has_begun {
             return;
         }
@@ -67,6 +71,12 @@ impl Grid {
             self.next = Some(first);
             self.may_pass = true;
         }
+    }
+
+    /// A rule has recorded a sample that the group reads. Its time is that of the samples it was made of, which say how
+    /// far their producers are.
+    pub(super) fn touch_recorded(&mut self, at: Timestamp) {
+        self.begin(at);
     }
 
     /// Samples up to here have come: of series that the group reads or of others, which tell as well how far a producer is.

@@ -7,7 +7,7 @@ use super::evaluation::{Evaluation, just_before};
 use super::live::{Beginning, Source, earliest};
 use super::producers::Producers;
 use crate::engine::promql::{Element, Scope, Value};
-use crate::model::{Labels, Timestamp};
+use crate::model::{Gives, Labels, Timestamp};
 
 impl Evaluation {
     /// Evaluates a rule because samples came in; what was due before comes before.
@@ -58,7 +58,8 @@ impl Evaluation {
     pub(super) fn await_expiry(&mut self, producers: &Producers, rule: u32) {
         let known = &mut self.rules[rule as usize];
         let state = &mut known.state;
-        let matters = known.needs_observation || !state.violations.is_empty();
+        let has_found = !state.violations.is_empty() || !state.recorded.is_empty();
+        let matters = known.needs_observation || has_found;
         let Some(at) = state.expires_at.filter(|at| matters && *at < Timestamp::MAX) else { return };
         if state.queued.is_none_or(|queued| at < queued) {
             state.queued = Some(at);
@@ -72,6 +73,7 @@ impl Evaluation {
         self.round += 1;
         let known = &mut self.rules[rule as usize];
         known.state.evaluated_at = known.state.evaluated_at.max(at);
+        let gives = known.spec.gives;
         let value = known.expr.eval(&self.store, at, Scope::All);
         let elements = match value {
             Ok(_) if !self.is_observed(rule, at) => return self.await_observation(rule, at),
@@ -80,6 +82,9 @@ impl Evaluation {
             Ok(Value::Text(_)) => return self.skip(rule, at, "its value is a text"),
             Err(error) => return self.skip(rule, at, &error.to_string()),
         };
+        if gives == Gives::Samples {
+            return self.record(producers, rule, elements, at);
+        }
         for Element { labels, value } in elements {
             self.observe_element(producers, rule, labels, value, at);
         }
@@ -136,7 +141,7 @@ impl Evaluation {
     }
 
     /// An evaluation that failed says nothing: violations stay as they are, as in Prometheus.
-    fn skip(&mut self, rule: u32, at: Timestamp, cause: &str) {
+    pub(super) fn skip(&mut self, rule: u32, at: Timestamp, cause: &str) {
         self.counters.evaluations_failed += 1;
         self.tell_failure(rule, at, cause);
         self.pass_over(rule, at);

@@ -18,6 +18,7 @@ mod live;
 mod phases;
 mod producers;
 mod reconfigure;
+mod recording;
 mod rules;
 mod snapshot;
 mod tables;
@@ -140,6 +141,7 @@ impl Monitor {
             return instant;
         }
         self.instant = Some(now);
+        self.evaluation.now = now;
         for skewed in self.producers.begin(now) {
             let text = format!(
                 "the clock of {} is off by {:.1} s: its samples verify nothing",

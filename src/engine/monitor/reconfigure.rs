@@ -24,6 +24,9 @@ impl Evaluation {
         let moved: Vec<Option<u32>> =
             self.rules.iter().map(|old| place_of_key.get(&old.key).copied()).collect();
         self.end_what_is_gone(producers, &moved, now);
+        for rule in (0..place_of(self.rules.len())).filter(|rule| moved[*rule as usize].is_none()) {
+            self.end_recorded(producers, rule);
+        }
         for (old, place) in std::mem::take(&mut self.rules).into_iter().zip(&moved) {
             if let Some(place) = place {
                 let state = &mut rules[*place as usize].state;

@@ -9,10 +9,11 @@ use rustc_hash::FxHashMap;
 use super::intake::{EXTERNAL_GROUP, SEVERITY};
 use super::phases::Timing;
 use super::producers::ProducerId;
+use super::recording::Recorded;
 use super::texts::Texts;
 use crate::engine::Configuration;
 use crate::engine::promql::{Comparison, Expr, is_stale};
-use crate::model::{self, Labels, RuleName, Severity, Timestamp};
+use crate::model::{self, Gives, Labels, RuleName, Severity, Timestamp};
 
 /// What makes a rule the same rule in another configuration: it keeps its state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +77,8 @@ pub(super) struct RuleState {
     /// Those of a rule that is evaluated for all series, by the labels of the expression's element. Looked up, never
     /// iterated.
     pub(super) by_element: FxHashMap<Labels, u32>,
+    /// The series that its last evaluation has recorded.
+    pub(super) recorded: BTreeMap<Labels, Recorded>,
     /// When it was last evaluated for all series. Never goes back.
     pub(super) evaluated_at: Timestamp,
     /// The newest sample of the series it reads.
@@ -111,6 +114,7 @@ impl Default for RuleState {
         Self {
             violations: FxHashMap::default(),
             by_element: FxHashMap::default(),
+            recorded: BTreeMap::new(),
             evaluated_at: Timestamp::MIN,
             read_at: Timestamp::MIN,
             producer: ProducerId::NOBODY,
@@ -175,7 +179,10 @@ pub(super) fn compile(configuration: &Configuration) -> Compiled {
                     continue;
                 }
             };
-            let path = if grid.is_some() { Path::Grid { group: group_place } } else { path_of(&expr) };
+            let path = match grid {
+                Some(_) => Path::Grid { group: group_place },
+                None => path_of(spec.gives, &expr),
+            };
             let mut key = key_of(spec, grid);
             let number = numbers.entry(key.clone()).or_default();
             key.number = *number;
@@ -210,8 +217,10 @@ fn rule_of(spec: &model::Rule, key: RuleKey, (expr, texts): (Expr, Texts), path:
     }
 }
 
-fn path_of(expr: &Expr) -> Path {
+fn path_of(gives: Gives, expr: &Expr) -> Path {
     match expr.as_threshold() {
+        // What is recorded is recorded for all series at one time.
+        _ if gives == Gives::Samples => Path::Joined,
         Some(threshold) => Path::Threshold { comparison: threshold.comparison, bound: threshold.bound },
         None if expr.is_separable() => Path::Separable,
         None => Path::Joined,

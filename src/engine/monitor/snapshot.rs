@@ -14,6 +14,7 @@ use super::joins::{Reader, Scrape};
 use super::live::{Live, Source};
 use super::phases::Course;
 use super::producers::{Producer, ProducerId, Producers};
+use super::recording::Recorded;
 use super::rules::{Path, RuleKey, place_of};
 use super::tables::{FORGOTTEN, REFUSED, WaitingFrame};
 use super::{Configuration, Monitor};
@@ -91,6 +92,8 @@ pub struct RuleSnapshot {
     pub producer: u32,
     /// When it has to be evaluated if no sample comes.
     pub expires_at: Option<Timestamp>,
+    /// The series that its last evaluation has recorded.
+    pub recorded: Vec<Labels>,
     /// Whether it was told that it has too many violations.
     pub told_limit: bool,
     /// Whether it was told that it cannot be evaluated.
@@ -311,6 +314,7 @@ impl Evaluation {
             read_at: rule.state.read_at,
             producer: rule.state.producer.0,
             expires_at: rule.state.expires_at,
+            recorded: rule.state.recorded.keys().cloned().collect(),
             told_limit: rule.state.told_limit,
             told_failure: rule.state.told_failure,
         };
@@ -389,6 +393,8 @@ impl Evaluation {
             let state = &mut rule.state;
             (state.evaluated_at, state.read_at) = (saved.evaluated_at, saved.read_at);
             (state.producer, state.expires_at) = (ProducerId(saved.producer), saved.expires_at);
+            let recorded = saved.recorded.iter().map(|labels| (labels.clone(), Recorded::RESTORED));
+            state.recorded = recorded.collect();
             (state.told_limit, state.told_failure) = (saved.told_limit, saved.told_failure);
         }
         for saved in &snapshot.violations {

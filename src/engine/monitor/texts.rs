@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::intake::ALERT_NAME;
 use crate::engine::promql::SeriesStore;
 use crate::engine::template::{Data, Template, query_store};
-use crate::model::{Labels, LabelsError, Rule, Timestamp};
+use crate::model::{Gives, Labels, LabelsError, METRIC_NAME, Rule, Timestamp};
 
 /// One annotation, filled in.
 const ANNOTATION_BYTES_MAX: usize = 4_096;
@@ -32,7 +32,7 @@ pub(super) struct Found<'a> {
 }
 
 impl Texts {
-    /// Reads the templates of a rule.
+    /// Reads the templates of a rule. The labels of a recording rule are none.
     pub(super) fn of(rule: &Rule) -> Result<Self, String> {
         let read = |texts: &[(Arc<str>, Arc<str>)]| -> Result<Vec<_>, String> {
             let read = |(name, text): &(Arc<str>, Arc<str>)| match Template::parse(text) {
@@ -44,7 +44,10 @@ impl Texts {
         Ok(Self {
             alert_name: ALERT_NAME.into(),
             alert: Arc::clone(&rule.name.alert),
-            labels: read(&rule.labels)?,
+            labels: match rule.gives {
+                Gives::Violations => read(&rule.labels)?,
+                Gives::Samples => verbatim(&rule.labels),
+            },
             annotations: read(&rule.annotations)?,
         })
     }
@@ -55,6 +58,12 @@ impl Texts {
         let own = self.labels.iter();
         let own = own.map(|(name, template)| (Arc::clone(name), self.expanded(template, found)));
         found.element.overlaid(own.chain([(Arc::clone(&self.alert_name), Arc::clone(&self.alert))]))
+    }
+
+    /// The series that an element is recorded as: under the rule's name, with the rule's own labels.
+    pub(super) fn recorded(&self, element: &Labels) -> Result<Labels, LabelsError> {
+        let own = self.labels.iter().map(|(name, label)| (Arc::clone(name), Arc::clone(label.source())));
+        element.overlaid(own.chain([(Arc::from(METRIC_NAME), Arc::clone(&self.alert))]))
     }
 
     pub(super) fn annotations(&self, found: Found<'_>) -> Vec<(Arc<str>, Arc<str>)> {
@@ -71,6 +80,10 @@ impl Texts {
         let data = Data { query: &query, ..Data::new(found.element, found.value, found.at) };
         template.expand_or_error(&self.alert, &data)
     }
+}
+
+fn verbatim(texts: &[(Arc<str>, Arc<str>)]) -> Vec<(Arc<str>, Template)> {
+    texts.iter().map(|(name, text)| (Arc::clone(name), Template::verbatim(text))).collect()
 }
 
 /// An annotation that labels made long is for nobody to read; 32 of them fit beside the labels in half a row of the store.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::analysis::default_scope_labels;
 use super::error::{FileError, Place};
 use super::references::{self, Sources};
-use super::rules::{RuleKind, RuleText};
 use super::yaml::Passage;
 use super::{FileKind, analysis, charter, playbook, rules};
 use crate::engine::Configuration;
@@ -146,7 +145,7 @@ impl<'a> Loader<'a> {
         self.warnings.extend(file.warnings);
         let mut severities = BTreeSet::new();
         for group in file.groups {
-            let accepted = group.accepted(|rule| match self.rule(path, rule) {
+            let accepted = group.accepted(|rule| match self.expr(path, &rule.expr) {
                 Ok(()) => true,
                 Err(error) => {
                     self.refused.push(error);
@@ -164,16 +163,6 @@ impl<'a> Loader<'a> {
             self.warnings.push(warning.with_hint("known here: critical, warning, info, none"));
         }
         Ok(())
-    }
-
-    fn rule(&self, path: &str, rule: &RuleText) -> Result<(), FileError> {
-        match &rule.kind {
-            RuleKind::Alert(_) => self.expr(path, &rule.expr),
-            RuleKind::Record(name) => {
-                let cause = format_args!("`{name}`: recording rules are not evaluated by this version");
-                Err(FileError::new(path, rule.expr.at, cause))
-            }
-        }
     }
 
     fn playbook(&self, path: &Arc<str>, text: &str) -> Result<Playbook, FileError> {
@@ -258,7 +247,10 @@ mod tests {
             ("readme.txt", "hello"),
             ("rules/a.yml", RULES),
             ("rules/b.yml", "groups: [{name: a}, {name: external}]\n"),
-            ("rules/c.yml", "groups: [{name: c, rules: [{record: r, expr: up}]}]\n"),
+            (
+                "rules/c.yml",
+                "groups: [{name: c, rules: [{record: r, expr: bogus()}, {record: s, expr: up}]}]\n",
+            ),
         ]);
         let places: Vec<&str> = refused.iter().map(|told| told.split(": ").next().unwrap_or(told)).collect();
         let expected = [

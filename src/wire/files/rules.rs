@@ -16,7 +16,7 @@ use super::rule_shape::{
 };
 use super::yaml::{self, Passage};
 use crate::engine::template::{ParseError, Template};
-use crate::model::{METRIC_NAME, Rule, RuleGroup, RuleName};
+use crate::model::{Gives, METRIC_NAME, Rule, RuleGroup, RuleName};
 
 /// What Prometheus takes where neither the group nor the server names an interval.
 const INTERVAL_DEFAULT: Duration = Duration::from_mins(1);
@@ -100,10 +100,9 @@ impl GroupText {
         }
     }
 
-    /// The model's group with the alerting rules whose expression `accept` takes.
+    /// The model's group with the rules that `accept` takes.
     pub fn accepted(&self, mut accept: impl FnMut(&RuleText) -> bool) -> RuleGroup {
-        let rules =
-            self.rules.iter().filter(|rule| accept(rule)).filter_map(|rule| rule.alerting(&self.name));
+        let rules = self.rules.iter().filter(|rule| accept(rule)).map(|rule| rule.rule(&self.name));
         RuleGroup {
             name: Arc::clone(&self.name),
             file: Arc::clone(&self.file),
@@ -142,17 +141,21 @@ pub struct RuleText {
 }
 
 impl RuleText {
-    /// The model's rule, where it raises an alert.
-    pub fn alerting(&self, group: &Arc<str>) -> Option<Rule> {
-        let RuleKind::Alert(alert) = &self.kind else { return None };
-        Some(Rule {
-            name: RuleName { group: Arc::clone(group), alert: Arc::clone(alert) },
+    /// The model's rule.
+    pub fn rule(&self, group: &Arc<str>) -> Rule {
+        let (gives, name) = match &self.kind {
+            RuleKind::Alert(name) => (Gives::Violations, name),
+            RuleKind::Record(name) => (Gives::Samples, name),
+        };
+        Rule {
+            name: RuleName { group: Arc::clone(group), alert: Arc::clone(name) },
+            gives,
             expr: Arc::clone(&self.expr.text),
             hold: self.hold,
             keep_firing: self.keep_firing,
             labels: sources(&self.labels),
             annotations: sources(&self.annotations),
-        })
+        }
     }
 }
 
@@ -486,14 +489,15 @@ groups:
         let group = &file.groups[0];
         assert_eq!((group.name.as_ref(), group.interval), ("web", Some(Duration::from_secs(30))));
         assert_eq!((group.evaluation, group.grid()), (Evaluation::Stream, None));
-        let rule = group.rules[0].alerting(&group.name).unwrap();
+        let rule = group.rules[0].rule(&group.name);
         assert_eq!(rule.name.to_string(), "web/Slow");
         assert_eq!(rule.expr.as_ref(), "rate(latency_sum[5m])\n  / rate(latency_count[5m]) > 0.5\n");
         assert_eq!((rule.hold, rule.keep_firing), (Duration::from_mins(90), Duration::from_mins(5)));
         let labels: Vec<_> = rule.labels.iter().map(|(name, text)| (name.as_ref(), text.as_ref())).collect();
         assert_eq!(labels, [("nothing", ""), ("severity", "critical"), ("team", "web"), ("tier", "1")]);
         assert_eq!(group.rules[1].kind, RuleKind::Record("job:up:sum".into()));
-        assert_eq!(group.accepted(|_| true).rules.len(), 1);
+        let gives: Vec<Gives> = group.accepted(|_| true).rules.iter().map(|rule| rule.gives).collect();
+        assert_eq!(gives, [Gives::Violations, Gives::Samples]);
     }
 
     #[test]

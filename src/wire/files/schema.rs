@@ -25,7 +25,7 @@ fn rules() -> Value {
     let duration = json!({ "$ref": "#/definitions/Duration" });
     let texts = json!({ "$ref": "#/definitions/Texts" });
     let of_rule = json!({
-        "record": { "type": "string", "minLength": 1, "maxLength": 256, "description": "The series it makes; not evaluated by this version." },
+        "record": { "type": "string", "minLength": 1, "maxLength": 256, "description": "The series it records." },
         "alert": { "type": "string", "minLength": 1, "maxLength": 256, "description": "The violation it raises." },
         "expr": { "type": ["string", "number"], "minLength": 1, "description": "The PromQL expression." },
         "for": duration,

@@ -2,6 +2,7 @@
 
 mod intake;
 mod properties;
+mod recording;
 mod restart;
 mod stories;
 mod verification;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use super::{Monitor, MonitorSnapshot};
 use crate::engine::{Ask, Configuration, Core, Done, Input, Published, Step, Token};
 use crate::model::{
-    Batch, Entry, Frame, Generation, Labels, Phase, Record, Row, Rule, RuleGroup, RuleName, ScrapePart,
-    SeriesTable, TableHash, Timestamp, Violation,
+    Batch, Entry, Frame, Generation, Gives, Labels, Phase, Record, Row, Rule, RuleGroup, RuleName,
+    ScrapePart, SeriesTable, TableHash, Timestamp, Violation,
 };
 
 /// A time in seconds, for stories.
@@ -28,6 +29,7 @@ pub(super) fn secs(seconds: f64) -> Timestamp {
 pub(super) fn rule(alert: &str, expr: &str, hold: u64, keep_firing: u64) -> Rule {
     Rule {
         name: RuleName { group: "g".into(), alert: alert.into() },
+        gives: Gives::Violations,
         expr: expr.into(),
         hold: Duration::from_secs(hold),
         keep_firing: Duration::from_secs(keep_firing),
