@@ -3,7 +3,8 @@
 //!
 //! One file per kind of action. An attempt is prepared (everything that can be refused is refused then, with nothing
 //! done), passes the gate (lease, shutdown: otherwise `NotStarted`), and is carried out. `Failed` means that the target
-//! said no or that nothing reached it; whatever leaves it open whether the effect happened is `TimedOut`.
+//! said no or that nothing reached it; a NATS request that has nobody to answer it is `NotStarted`, because that may pass;
+//! whatever leaves it open whether the effect happened is `TimedOut`.
 
 mod command;
 mod messenger;
@@ -98,7 +99,7 @@ impl Actuator {
         let end = match prepared {
             Err(refused) => End::failed(refused),
             Ok(prepared) => match self.gate(started_at, act.not_after) {
-                Err(closed) => End { result: OutcomeResult::NotStarted, output: closed.into() },
+                Err(closed) => End::not_started(closed),
                 Ok(()) => self.carry_out(prepared, &call).await,
             },
         };
@@ -225,6 +226,11 @@ impl End {
     /// The target said no, or was not reached.
     fn failed(output: impl Into<String>) -> Self {
         Self { result: OutcomeResult::Failed, output: output.into() }
+    }
+
+    /// Nobody has heard of it.
+    fn not_started(output: impl Into<String>) -> Self {
+        Self { result: OutcomeResult::NotStarted, output: output.into() }
     }
 
     /// The same with what the target said behind it.

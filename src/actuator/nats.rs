@@ -92,7 +92,9 @@ fn judge(answer: &Answer) -> End {
 
 fn judge_error(error: &MessengerError) -> End {
     match error {
-        MessengerError::NotSent(_) | MessengerError::NoResponders => End::failed(error.to_string()),
+        MessengerError::NotSent(_) => End::failed(error.to_string()),
+        // The server says so, and hands the request to nobody: a target that is being started is there a moment later.
+        MessengerError::NoResponders => End::not_started(error.to_string()),
         MessengerError::Unanswered(_) => End::open(error),
     }
 }
@@ -145,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_may_have_happened_is_timed_out() {
         let cases = [
-            (MessengerError::NoResponders, OutcomeResult::Failed),
+            (MessengerError::NoResponders, OutcomeResult::NotStarted),
             (MessengerError::NotSent("not connected".into()), OutcomeResult::Failed),
             (MessengerError::Unanswered("no answer in time".into()), OutcomeResult::TimedOut),
         ];

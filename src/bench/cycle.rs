@@ -75,7 +75,7 @@ fn configuration() -> Configuration {
         expr: "load > 50".into(),
         hold: Duration::ZERO,
         keep_firing: Duration::ZERO,
-        labels: vec![("severity".into(), Template::verbatim("critical"))],
+        labels: vec![("severity".into(), "critical".into())],
         annotations: Vec::new(),
     };
     let playbook = Playbook {

@@ -12,7 +12,7 @@ use super::exit::{Failure, Outcome, outside};
 use super::output::{self, Column, Format};
 use super::{Context, args, ask, bus, printed, run};
 use crate::bus::nats::Objects;
-use crate::role::knowledge::{Export, Knowledge};
+use crate::role::knowledge::{Export, ExportError, Knowledge};
 
 /// How long the knowledge role may take to write an export: a gigabyte, over a slow network.
 const EXPORT_TIMEOUT: Duration = Duration::from_mins(10);
@@ -55,22 +55,16 @@ async fn export(file: &Path, bus: &args::Bus, context: &Context) -> Outcome {
     let objects = Objects::open(reached.connection.clone(), &reached.topology.names()).await;
     let objects = objects.map_err(outside)?;
     count_bytes(&bar, export.bytes);
-    let mut written = 0;
-    for number in 1..=export.parts {
-        let part = export.part(&objects, number).await.map_err(outside)?;
-        out.write_all(&part).map_err(|error| of_file(error, file, "cannot be written"))?;
-        written += part.len() as u64;
-        bar.inc(part.len() as u64);
-    }
-    if written != export.bytes {
-        let text = format!("the export has {written} bytes, and {} were announced", export.bytes);
-        return Err(outside(anyhow::anyhow!(text)));
-    }
-    place.keep(&out).map_err(|error| of_file(error, file, "cannot be written"))?;
+    let fetched = fetch(&export, &objects, (&mut out, file), &bar).await;
+    let kept =
+        fetched.and_then(|()| place.keep(&out).map_err(|error| of_file(error, file, "cannot be written")));
     bar.finish_and_clear();
-    if let Err(error) = export.forget(&objects).await {
+    // What took its place is somebody else's.
+    let is_replaced = matches!(&kept, Err(Failure::Outside(error)) if is_replaced(error));
+    if !is_replaced && let Err(error) = export.forget(&objects).await {
         tracing::debug!(%error, "the export stays in the object store until the next one");
     }
+    kept?;
     let Export { bytes, records, applied, .. } = export;
     let told =
         json!({ "bytes": bytes, "records": records, "applied": applied, "file": file.to_string_lossy() });
@@ -79,6 +73,30 @@ async fn export(file: &Path, bus: &args::Bus, context: &Context) -> Outcome {
         file.display()
     );
     done(context, &text, &told)
+}
+
+async fn fetch(
+    export: &Export,
+    objects: &Objects,
+    (out, file): (&mut File, &Path),
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
+    let mut written = 0;
+    for number in 1..=export.parts {
+        let part = export.part(objects, number).await.map_err(outside)?;
+        out.write_all(&part).map_err(|error| of_file(error, file, "cannot be written"))?;
+        written += part.len() as u64;
+        bar.inc(part.len() as u64);
+    }
+    if written != export.bytes {
+        let text = format!("the export has {written} bytes, and {} were announced", export.bytes);
+        return Err(outside(anyhow::anyhow!(text)));
+    }
+    Ok(())
+}
+
+fn is_replaced(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ExportError::Replaced(_)))
 }
 
 async fn import(file: &Path, data: Option<PathBuf>, bus: &args::Bus, context: &Context) -> Outcome {

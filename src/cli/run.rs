@@ -197,9 +197,12 @@ async fn serve(settings: ProcessSettings, serving: Serving, context: &Context) -
         Some(readiness) => readiness.missing(),
         None => vec!["starting".to_owned()],
     };
+    let looked_at = readiness.clone();
+    let standing_by = move || looked_at.borrow().as_ref().map(Readiness::standing_by).unwrap_or_default();
     let served = Served {
         metrics: telemetry::init_metrics().map_err(outside)?,
         missing: Arc::new(missing),
+        standing_by: Arc::new(standing_by),
         reload: serving.folder.is_some().then_some(reload),
     };
     let pages = http::serve(listener, served, stop.child_token());

@@ -39,7 +39,8 @@ pub(super) struct Condition {
     known_last: u64,
     /// Since when that is known.
     known_at: Timestamp,
-    /// The last entry that is still there, where it is not the fold's last one (the first of the two).
+    /// The last entry on the topic, where it is not the fold's last one (the first of the two): that one is gone, or the fold
+    /// has come by an entry that it could make nothing of.
     kept: Option<(u64, u64)>,
     /// Writes in a row that were refused for nothing new.
     in_vain: u32,
@@ -150,7 +151,7 @@ impl Condition {
             self.known_last = self.known_last.max(place);
         } else {
             self.known_last = place;
-            self.kept = (place < asked_on).then_some((asked_on, place));
+            self.kept = (place != asked_on).then_some((asked_on, place));
         }
         if place > asked_on {
             self.in_vain = 0;
@@ -182,5 +183,28 @@ impl Condition {
         let pause = PAUSE_FIRST.saturating_mul(1 << self.in_vain.min(7)).min(PAUSE_LONGEST);
         self.in_vain += 1;
         self.not_before = now + pause;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Role;
+
+    #[test]
+    fn an_entry_that_the_fold_made_nothing_of_is_expected_where_it_stands() {
+        let now = Timestamp::from_millis(0);
+        let mut condition = Condition::new(Topic::Admission);
+        let mut outbox = Outbox::new(Role::Executor, "one".into());
+        let mut step = Step::default();
+        let folded = |applied, last| Folded { applied, last };
+        condition.read(&mut step, &mut outbox, None, folded(6, 5));
+        let Some(Ask::ReadBack { ticket, .. }) = step.ask.pop() else { panic!("it asks") };
+        let found = Record::unreadable(7, now, Topic::Admission);
+        condition.read_back(now, ticket, Ok(Some(found.into())));
+        assert_eq!(condition.expected(now, folded(6, 5)), None, "the fold has not come so far");
+        assert_eq!(condition.expected(now, folded(7, 5)), Some(7), "it has come by");
+        assert_eq!(condition.expected(now, folded(7, 7)), Some(7));
+        assert_eq!(condition.expected(now, folded(9, 8)), Some(8), "somebody has written since");
     }
 }

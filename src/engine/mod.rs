@@ -17,6 +17,7 @@ pub mod plan;
 pub mod promql;
 pub mod ruler;
 pub mod size;
+pub mod template;
 #[cfg(test)]
 mod testing;
 

@@ -21,6 +21,8 @@ pub struct Served {
     pub metrics: Rendered,
     /// What is not ready.
     pub missing: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// What waits for its turn while another process has it.
+    pub standing_by: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Asks for a reload; full means that one is asked for already. `None` where there is nothing to load from.
     pub reload: Option<mpsc::Sender<()>>,
 }
@@ -48,7 +50,9 @@ async fn metrics(State(served): State<Served>) -> Response {
 async fn ready(State(served): State<Served>) -> Response {
     let missing = (served.missing)();
     let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::json!({ "ready": missing.is_empty(), "missing": missing });
+    let standing_by = (served.standing_by)();
+    let body =
+        serde_json::json!({ "ready": missing.is_empty(), "missing": missing, "standing_by": standing_by });
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
@@ -70,6 +74,7 @@ mod tests {
         let state = |reload| Served {
             metrics: crate::telemetry::init_metrics().unwrap_or_else(|error| panic!("{error}")),
             missing: Arc::new(Vec::new),
+            standing_by: Arc::new(Vec::new),
             reload,
         };
         let (ask, mut asked) = mpsc::channel(1);

@@ -181,7 +181,7 @@ pub struct Batch {
     pub basis: Basis,
     /// The trace of the decision's first cause: an episode's 128 bits, or 0 where there is none.
     pub trace: u128,
-    /// At most [`ENTRIES_PER_BATCH_MAX`].
+    /// At most [`ENTRIES_PER_BATCH_MAX`]; none in the place of a message that nobody can read.
     pub entries: Vec<Entry>,
 }
 
@@ -196,6 +196,23 @@ pub struct Record {
     pub topic: Topic,
     /// What it carries.
     pub batch: Arc<Batch>,
+}
+
+impl Record {
+    /// What stands for a message that nobody can read: it has its place, which the next conditional write on its topic has
+    /// to name, and it says nothing.
+    pub fn unreadable(sequence: u64, stored_at: Timestamp, topic: Topic) -> Self {
+        let batch = Batch {
+            id: MessageId::of(&[&"unreadable", &sequence]),
+            role: Role::Knowledge,
+            instance: "".into(),
+            at: stored_at,
+            basis: Basis::default(),
+            trace: 0,
+            entries: Vec::new(),
+        };
+        Self { sequence, stored_at, topic, batch: Arc::new(batch) }
+    }
 }
 
 /// Who asks for something from outside: the last token of the subject, which the server's permissions guard.

@@ -12,7 +12,8 @@ pub enum OutcomeResult {
     Succeeded,
     /// The target refused, or could not be reached before anything was sent.
     Failed,
-    /// It was never begun (the lease had ended): it has not happened, and may be tried again.
+    /// It was never begun (the lease had ended, or nobody is there to answer the request): it has not happened, and may be
+    /// tried again.
     NotStarted,
     /// No answer in time: it may have happened.
     TimedOut,

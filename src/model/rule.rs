@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Template;
 use super::labels::compare_texts;
 
 /// A rule's name: its group and the alert it raises.
@@ -46,10 +45,10 @@ pub struct Rule {
     pub hold: Duration,
     /// How long a violation goes on firing after the expression has ceased to hold.
     pub keep_firing: Duration,
-    /// Labels put on the result's own.
-    pub labels: Vec<(Arc<str>, Template)>,
-    /// Text for people.
-    pub annotations: Vec<(Arc<str>, Template)>,
+    /// Labels put on the result's own, in the notation of templates.
+    pub labels: Vec<(Arc<str>, Arc<str>)>,
+    /// Text for people, in the same notation.
+    pub annotations: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// Rules that are evaluated together, in their order, by one monitor.

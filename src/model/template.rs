@@ -1,14 +1,14 @@
-//! Templates: texts with places for labels and the value, in the notation of Prometheus' rule files.
-//!
-//! The first set: `{{ $labels.name }}`, `{{ $labels }}`, `{{ $value }}` (also `.Labels.name`, `.Value`), and behind a `|`
+//! The templates of playbooks: texts with places for labels and the value, in the notation of Prometheus' rule files, and
+//! of it only as much as can be filled in safely wherever it stands (rules have the whole of it, `engine::template`):
+//! `{{ $labels.name }}`, `{{ $labels }}`, `{{ $value }}` (also `.Labels.name`, `.Value`), and behind a `|`
 //! one or more of `humanize`, `humanize1024`, `humanizePercentage`, `humanizeDuration`, `printf "%.2f"`.
 
 use std::fmt;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::Labels;
 use super::filling::Piece;
+use super::{Labels, humanize, number};
 
 /// Longest template in bytes: runbooks belong behind a link.
 const TEMPLATE_BYTES_MAX: usize = 8_192;
@@ -220,97 +220,19 @@ fn map_of(labels: &Labels) -> String {
 
 /// The filters one after the other; a text that is no number any more is passed on as it is.
 fn apply(filters: &[Filter], value: f64) -> String {
-    let mut text = format_number(value);
+    let mut text = number::shortest(value);
     for filter in filters {
         let Ok(number) = text.parse::<f64>() else { continue };
         text = match filter {
-            Filter::Humanize => humanize(number),
-            Filter::Humanize1024 => humanize_binary(number),
-            Filter::HumanizePercentage => format!("{}%", four_digits(number * 100.0)),
-            Filter::HumanizeDuration => humanize_duration(number),
+            Filter::Humanize => humanize::humanize(number),
+            Filter::Humanize1024 => humanize::humanize1024(number),
+            Filter::HumanizePercentage => humanize::percentage(number),
+            Filter::HumanizeDuration => humanize::duration(number),
             Filter::Printf { before, decimals, after } => match decimals {
                 Some(decimals) => format!("{before}{number:.decimals$}{after}"),
-                None => format!("{before}{}{after}", format_number(number)),
+                None => format!("{before}{}{after}", number::shortest(number)),
             },
         };
-    }
-    text
-}
-
-/// As Go prints a float with `%v`: shortest form, an exponent from 1e21 on.
-fn format_number(value: f64) -> String {
-    if value.is_nan() {
-        "NaN".into()
-    } else if value.is_infinite() {
-        if value > 0.0 { "+Inf".into() } else { "-Inf".into() }
-    } else if value != 0.0 && (value.abs() >= 1e21 || value.abs() < 1e-4) {
-        let text = format!("{value:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
-        format!("{mantissa}e{sign}{digits:0>2}")
-    } else {
-        format!("{value}")
-    }
-}
-
-/// Four significant digits, as Go's `%.4g`.
-fn four_digits(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return format_number(value);
-    }
-    let rounded: f64 = format!("{value:.3e}").parse().unwrap_or(value);
-    format_number(rounded)
-}
-
-fn humanize(value: f64) -> String {
-    const LARGE: [&str; 9] = ["", "k", "M", "G", "T", "P", "E", "Z", "Y"];
-    const SMALL: [&str; 9] = ["", "m", "u", "n", "p", "f", "a", "z", "y"];
-    if value == 0.0 || !value.is_finite() {
-        return four_digits(value);
-    }
-    let (mut scaled, mut step) = (value, 0);
-    let units = if value.abs() >= 1.0 { LARGE } else { SMALL };
-    while value.abs() >= 1.0 && scaled.abs() >= 1_000.0 && step < 8 {
-        scaled /= 1_000.0;
-        step += 1;
-    }
-    while value.abs() < 1.0 && scaled.abs() < 1.0 && step < 8 {
-        scaled *= 1_000.0;
-        step += 1;
-    }
-    format!("{}{}", four_digits(scaled), units[step])
-}
-
-fn humanize_binary(value: f64) -> String {
-    const UNITS: [&str; 9] = ["", "ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi"];
-    let (mut scaled, mut step) = (value, 0);
-    while scaled.is_finite() && scaled.abs() >= 1_024.0 && step < 8 {
-        scaled /= 1_024.0;
-        step += 1;
-    }
-    format!("{}{}", four_digits(scaled), UNITS[step])
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "whole seconds of a finite number, cut on purpose")]
-fn humanize_duration(value: f64) -> String {
-    if !value.is_finite() {
-        return format_number(value);
-    }
-    if value.abs() < 1.0 {
-        return format!("{}s", humanize(value));
-    }
-    let seconds = value.abs() as i64;
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    let mut text = String::from(if value < 0.0 { "-" } else { "" });
-    let started = [(days, 'd'), (hours, 'h'), (minutes, 'm')];
-    let first = started.iter().position(|(amount, _)| *amount > 0);
-    for (amount, unit) in first.map_or(&[][..], |first| &started[first..]) {
-        let _ = write!(text, "{amount}{unit} ");
-    }
-    if first.is_some() {
-        let _ = write!(text, "{}s", seconds % 60);
-    } else {
-        let _ = write!(text, "{}s", four_digits(value.abs()));
     }
     text
 }

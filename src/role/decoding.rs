@@ -44,6 +44,14 @@ pub(super) fn record(subjects: &Subjects, stored: &Stored) -> Decoded<Record> {
     }
 }
 
+/// What stands in the ledger for a message of it that is malformed; nothing where its subject is none of the ledger's.
+pub(super) fn unreadable(subjects: &Subjects, stored: &Stored) -> Option<Record> {
+    match subjects.parse(&stored.subject) {
+        Ok(Subject::Ledger(topic)) => Some(Record::unreadable(stored.sequence, stored.stored_at, topic)),
+        Ok(Subject::Intake(_) | Subject::Samples(_) | Subject::Dlq(_) | Subject::Tables(_)) | Err(_) => None,
+    }
+}
+
 /// A message of the intake; `None` where it is nothing for this role.
 pub(super) fn intake(subjects: &Subjects, role: Role, delivery: &Delivery) -> Decoded<Option<Work>> {
     let stored = &delivery.stored;

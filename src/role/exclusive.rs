@@ -1,12 +1,17 @@
 //! One monitor at a time: a second one for the same rules waits for the end of a dead one's lease, or refuses to start.
+//! Beside other roles, which have work of their own, it stands by.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::RoleError;
 use crate::bus::nats::{Acquired, Lease, LeaseError, Leases};
 use crate::clock::Clock;
+use crate::model::Role;
+use crate::telemetry;
 
 /// The server counts whole seconds; a killed monitor's successor waits at most so long.
 const TTL: Duration = Duration::from_secs(3);
@@ -14,6 +19,8 @@ const TTL: Duration = Duration::from_secs(3);
 const TRY_FOR: Duration = Duration::from_secs(6);
 /// How often it tries.
 const TRY_EVERY: Duration = Duration::from_millis(250);
+/// How often one that stands by does: a killed one's lease has to end first anyway.
+const STAND_BY_EVERY: Duration = Duration::from_secs(1);
 
 /// A lease and where to renew it.
 pub(super) struct Held {
@@ -47,6 +54,44 @@ pub(super) async fn take(leases: Leases, key: &str, holder: &str, clock: &Clock)
             }
         }
         tokio::time::sleep(TRY_EVERY).await;
+    }
+}
+
+/// Takes the lease, however long another process has it; tells who, once that is not about to end. Cancel safe: a lease
+/// that nobody keeps ends by itself.
+pub(super) async fn stand_by(
+    leases: Leases,
+    (role, key): (Role, &'static str),
+    holder: Arc<str>,
+    clock: Clock,
+    held_by: watch::Sender<Option<Arc<str>>>,
+) -> Result<Held, RoleError> {
+    let begun = clock.instant();
+    loop {
+        let acquired = leases.acquire(key, &holder, TTL, clock.instant()).await;
+        let is_late = clock.instant().saturating_duration_since(begun) > TRY_FOR;
+        let stands_by = held_by.borrow().is_some();
+        match acquired {
+            Ok(Acquired::Ours(lease)) => {
+                if stands_by {
+                    tracing::info!(key, "nobody else holds it any more: it is taken over");
+                    held_by.send_replace(None);
+                    telemetry::standing_by(role, false);
+                }
+                return Ok(Held { leases, lease });
+            }
+            Ok(Acquired::Held(other)) if is_late => {
+                let is_news = held_by.borrow().as_deref() != Some(other.name.as_str());
+                if is_news {
+                    tracing::info!(key, holder = other.name, "held by another process: stands by");
+                    held_by.send_replace(Some(other.name.into()));
+                    telemetry::standing_by(role, true);
+                }
+            }
+            Err(error) if is_late && !stands_by => return Err(error.into()),
+            Ok(Acquired::Held(_)) | Err(_) => {}
+        }
+        tokio::time::sleep(if stands_by { STAND_BY_EVERY } else { TRY_EVERY }).await;
     }
 }
 

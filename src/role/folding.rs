@@ -14,12 +14,16 @@ use crate::bus::Tail;
 use crate::bus::nats::{Connection, Names, ObjectError, Objects};
 use crate::engine::fold::{Fold, FoldSnapshot};
 use crate::model::Timestamp;
+use crate::telemetry;
+use crate::wire::EncodeError;
 use crate::wire::fold::{self, KeptFold};
 
 /// Its name in the object store.
 const FOLD: &str = "fold";
 /// How often it is kept (DESIGN §3): the longer, the more a start has to read.
 pub const KEPT_EVERY: Duration = Duration::from_mins(10);
+/// How often the object store is swept: what is to be found is an hour old.
+const SWEPT_EVERY: Duration = Duration::from_hours(1);
 
 /// What is known of the ledger before it is read.
 pub(super) async fn known(
@@ -73,10 +77,10 @@ fn usable(kept: KeptFold, tail: &Tail) -> Result<FoldSnapshot, &'static str> {
     Ok(kept.snapshot)
 }
 
-/// Keeps a fold now and then. One process of a cell does: two that write one object at once leave the parts of one of them
-/// behind.
+/// Keeps a fold now and then, and the object store tidy. One process of a cell does: two that write one object at once leave
+/// the parts of one of them behind.
 pub(super) struct Folding {
-    out: mpsc::Sender<FoldSnapshot>,
+    out: mpsc::Sender<(Timestamp, FoldSnapshot)>,
     every: Duration,
     last: Option<Timestamp>,
     kept: u64,
@@ -92,25 +96,23 @@ impl Folding {
         stop: CancellationToken,
     ) -> Result<Self, RoleError> {
         let objects = Objects::open(connection, names).await?;
-        let (out, mut shown) = mpsc::channel::<FoldSnapshot>(1);
+        let (out, mut shown) = mpsc::channel::<(Timestamp, FoldSnapshot)>(1);
         tasks.spawn(async move {
+            let mut swept_at = None;
             loop {
-                let snapshot = tokio::select! {
+                let (now, snapshot) = tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    Some(snapshot) = shown.recv() => snapshot,
+                    Some(shown) = shown.recv() => shown,
                 };
-                // Not kept is not lost: the ledger has it.
+                // Before: there may be no room without.
+                if swept_at.is_none_or(|at| now.saturating_since(at) >= SWEPT_EVERY) {
+                    swept_at = Some(now);
+                    sweep(&objects, now).await;
+                }
                 let writing = move || fold::encode(KeptFold { ledger, snapshot });
                 let written = tokio::task::spawn_blocking(writing).await;
                 let written = written.map_err(|panic| ProcessError::Panicked(panic.to_string()))?;
-                match written {
-                    Ok(bytes) => {
-                        if let Err(error) = objects.put(FOLD, &bytes).await {
-                            tracing::warn!(%error, "a fold of the ledger could not be kept");
-                        }
-                    }
-                    Err(error) => tracing::warn!(%error, "a fold of the ledger could not be written"),
-                }
+                telemetry::fold_kept(keep(&objects, written).await);
             }
         });
         Ok(Self { out, every, last: None, kept: 0 })
@@ -126,14 +128,50 @@ impl Folding {
         if let Ok(room) = self.out.try_reserve() {
             self.last = Some(now);
             self.kept = fold.applied();
-            room.send(fold.snapshot());
+            room.send((now, fold.snapshot()));
         }
+    }
+}
+
+/// Keeps what was written; says what came of it. Not kept is not lost: the ledger has it, and a start takes longer.
+async fn keep(objects: &Objects, written: Result<Vec<u8>, EncodeError>) -> &'static str {
+    match written {
+        Ok(bytes) => match objects.put(FOLD, &bytes).await {
+            Ok(()) => "kept",
+            Err(error) => {
+                tracing::warn!(%error, "a fold of the ledger could not be kept");
+                "failed"
+            }
+        },
+        Err(error) => {
+            tracing::warn!(%error, "a fold of the ledger could not be written: a start reads the records instead");
+            not_written(&error)
+        }
+    }
+}
+
+fn not_written(error: &EncodeError) -> &'static str {
+    match error {
+        EncodeError::TooMany { .. } => "too_large",
+        EncodeError::Empty | EncodeError::Refused(_) => "failed",
+    }
+}
+
+/// What is not swept now is swept later.
+async fn sweep(objects: &Objects, now: Timestamp) {
+    match objects.sweep(now).await {
+        Ok(0) => {}
+        Ok(swept) => {
+            tracing::info!(swept, "objects that were never written to their end are taken away");
+        }
+        Err(error) => tracing::warn!(%error, "the object store could not be swept"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Generation;
 
     #[test]
     fn a_kept_fold_is_gone_on_from_only_where_the_ledger_does() {
@@ -146,5 +184,14 @@ mod tests {
             let kept = KeptFold { ledger: at(ledger), snapshot };
             assert_eq!(usable(kept, &tail).is_ok(), is_usable, "{applied} of {ledger}");
         }
+    }
+
+    #[test]
+    fn a_fold_that_is_too_large_is_counted_as_such() {
+        let hash = "x".repeat(64 * 1024 * 1024);
+        let announced = Some((Generation(1), hash.into()));
+        let snapshot = FoldSnapshot { announced, ..FoldSnapshot::default() };
+        let refused = fold::encode(KeptFold { ledger: Timestamp::default(), snapshot }).unwrap_err();
+        assert_eq!(not_written(&refused), "too_large");
     }
 }

@@ -4,7 +4,7 @@
 //! queue as well: a violation would be decoded six times. Whoever comes first decodes, the others take what it got. Nobody
 //! waits for another role's pace here, only for the end of a decoding that it would have to do itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::RoleError;
@@ -12,6 +12,7 @@ use super::decoding::{self, Decoded};
 use crate::bus::{Delivery, Stored};
 use crate::engine::Work;
 use crate::model::{Record, Role};
+use crate::telemetry;
 use crate::wire::{Subject, Subjects};
 
 /// Messages that are kept for the other roles: a tenth of a second of a storm. Who is further behind decodes for itself.
@@ -24,6 +25,22 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(super) struct Reader {
     subjects: Subjects,
     recent: Arc<Mutex<Recent>>,
+    unreadable: Arc<Mutex<Unreadable>>,
+}
+
+/// Places of messages that cannot be read and that somebody was told of: each role and each question comes across them.
+#[derive(Debug, Default)]
+struct Unreadable(BTreeSet<u64>);
+
+impl Unreadable {
+    /// Whether this one is to be told.
+    fn tell(&mut self, sequence: u64) -> bool {
+        let is_new = self.0.insert(sequence);
+        if self.0.len() > MESSAGES_MAX {
+            self.0.pop_first();
+        }
+        is_new
+    }
 }
 
 /// The newest messages that were read, by their place in the ledger.
@@ -42,7 +59,7 @@ struct Read {
 
 impl Reader {
     pub(super) fn new(subjects: Subjects) -> Self {
-        Self { subjects, recent: Arc::default() }
+        Self { subjects, recent: Arc::default(), unreadable: Arc::default() }
     }
 
     /// A record of the ledger.
@@ -56,22 +73,30 @@ impl Reader {
         read.decoded.get_or_init(|| decode(stored)).clone()
     }
 
-    /// Records of the ledger. One that cannot be read is skipped: nobody but a role may write there, so it is a hole that
-    /// everybody sees alike. One of a newer version is an error.
+    /// Records of the ledger. One of a newer version is an error.
     pub(super) fn records(&self, stored: &[Stored]) -> Result<Vec<Arc<Record>>, RoleError> {
         let mut records = Vec::with_capacity(stored.len());
         for stored in stored {
-            match self.record(stored) {
-                Decoded::Value(record) => records.push(record),
-                Decoded::Malformed(cause) => {
-                    tracing::error!(sequence = stored.sequence, %cause, "a message of the ledger cannot be read and is skipped");
-                }
-                Decoded::Newer(cause) => {
-                    return Err(RoleError::NewerLedger { sequence: stored.sequence, cause });
-                }
-            }
+            records.extend(self.standing(stored)?);
         }
         Ok(records)
+    }
+
+    /// What stands at a place of the ledger. A message that cannot be read says nothing: nobody but a role may write there,
+    /// so it is a hole that everybody sees alike. But it has its place, and whoever writes on its subject next has to know
+    /// that. Nothing where it is on no subject of the ledger; an error where it is of a newer version.
+    pub(super) fn standing(&self, stored: &Stored) -> Result<Option<Arc<Record>>, RoleError> {
+        match self.record(stored) {
+            Decoded::Value(record) => Ok(Some(record)),
+            Decoded::Malformed(cause) => {
+                if self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).tell(stored.sequence) {
+                    tracing::warn!(sequence = stored.sequence, subject = %stored.subject, %cause, "a message of the ledger cannot be read and is skipped");
+                    telemetry::ledger_unreadable();
+                }
+                Ok(decoding::unreadable(&self.subjects, stored).map(Arc::new))
+            }
+            Decoded::Newer(cause) => Err(RoleError::NewerLedger { sequence: stored.sequence, cause }),
+        }
     }
 
     /// Work from a shared queue; `None` where it is nothing for this role.
@@ -106,7 +131,7 @@ impl Recent {
 mod tests {
     use super::*;
     use crate::bus::Token;
-    use crate::model::{Basis, Batch, Entry, Generation, MessageId, Timestamp, Topic};
+    use crate::model::{Basis, Batch, Entry, Generation, MessageId, Shard, Timestamp, Topic};
     use crate::wire;
 
     fn stored(subjects: &Subjects, sequence: u64, generation: u64) -> Stored {
@@ -155,6 +180,28 @@ mod tests {
         assert!(matches!(work, Some(Work::Record(record)) if Arc::ptr_eq(&first, &record)));
         let anew = value(reader.record(&stored(&subjects, 7, 2)));
         assert_eq!((anew.sequence, anew.batch.id), (7, MessageId::of(&[&2_u64])));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_stands_at_its_place_and_says_nothing() {
+        let subjects = Subjects::new("homeostat").unwrap();
+        let reader = Reader::new(subjects.clone());
+        for topic in [Topic::Admission, Topic::Analyses(Shard::default()), Topic::Plans] {
+            let mut message = stored(&subjects, 7, 1);
+            message.subject = subjects.ledger(topic);
+            message.payload.truncate(5);
+            let standing = reader.standing(&message).unwrap().unwrap();
+            assert_eq!(*standing, Record::unreadable(7, message.stored_at, topic));
+            // The feed gives it too, so that the fold comes to its place.
+            assert_eq!(reader.records(&[message]).unwrap(), [standing]);
+        }
+        let mut elsewhere = stored(&subjects, 8, 1);
+        elsewhere.subject = "homeostat.v1.dlq.monitor".into();
+        assert_eq!(reader.records(&[elsewhere]).unwrap(), []);
+        assert!(
+            !reader.unreadable.lock().unwrap().tell(7),
+            "it was told before, by all of its roles together"
+        );
     }
 
     #[test]

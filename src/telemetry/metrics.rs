@@ -16,10 +16,13 @@ const VIOLATIONS: &str = "mape_k_cycle_violations_processed";
 const POLICIES: &str = "mape_k_cycle_policies_generated";
 const ACTIONS: &str = "mape_k_cycle_actions_executed";
 const PUBLISHED: &str = "homeostat_ledger_published_total";
+const UNREADABLE: &str = "homeostat_ledger_unreadable_total";
 const DEAD_LETTERS: &str = "homeostat_dead_letters_total";
 const REPORTS: &str = "homeostat_reports_total";
 const IN_DOUBT: &str = "homeostat_attempts_in_doubt_total";
 const VERDICTS: &str = "homeostat_verdicts_total";
+const STANDING_BY: &str = "homeostat_standing_by";
+const FOLDS: &str = "homeostat_folds_kept_total";
 const COMMITS: &str = "homeostat_store_commits_total";
 const REBUILDS: &str = "homeostat_store_rebuilds_total";
 const STORE_FAILURES: &str = "homeostat_store_failures_total";
@@ -77,10 +80,13 @@ fn describe() {
     describe_counter!(POLICIES, "Plans made");
     describe_counter!(ACTIONS, "Effects started");
     describe_counter!(PUBLISHED, "Ledger messages by topic and what the ledger said");
+    describe_counter!(UNREADABLE, "Messages of the ledger that cannot be read and are skipped");
     describe_counter!(DEAD_LETTERS, "Messages that could not be processed and were put aside");
     describe_counter!(REPORTS, "Why something was not done");
     describe_counter!(IN_DOUBT, "Attempts that may or may not have happened");
     describe_counter!(VERDICTS, "Whether plans helped");
+    describe_gauge!(STANDING_BY, "Whether a role waits for its turn while another process has it");
+    describe_counter!(FOLDS, "Folds of the ledger by whether they were kept for the next start");
     describe_counter!(COMMITS, "Durable changes of the knowledge store");
     describe_counter!(REBUILDS, "Doubtful stores that were moved aside and rebuilt");
     describe_counter!(STORE_FAILURES, "How often the knowledge store could not be used any more");
@@ -191,6 +197,11 @@ pub fn effect_started() {
     counter!(ACTIONS).increment(1);
 }
 
+/// A message of the ledger cannot be read.
+pub fn ledger_unreadable() {
+    counter!(UNREADABLE).increment(1);
+}
+
 /// A message was put aside.
 pub fn dead_letter(role: Role) {
     counter!(DEAD_LETTERS, "role" => role.as_str()).increment(1);
@@ -206,6 +217,16 @@ pub fn scraped(address: &Arc<str>, answered: bool, lines_refused: u64) {
     let outcome = if answered { "answered" } else { "failed" };
     counter!(SCRAPES, "endpoint" => Arc::clone(address), "outcome" => outcome).increment(1);
     counter!(SCRAPE_LINES_REFUSED, "endpoint" => Arc::clone(address)).increment(lines_refused);
+}
+
+/// Whether a role waits for its turn.
+pub fn standing_by(role: Role, stands_by: bool) {
+    gauge!(STANDING_BY, "role" => role.as_str()).set(f64::from(u8::from(stands_by)));
+}
+
+/// A fold of the ledger was kept, or why it was not.
+pub fn fold_kept(outcome: &'static str) {
+    counter!(FOLDS, "outcome" => outcome).increment(1);
 }
 
 /// The store has taken a durable change.

@@ -7,8 +7,9 @@ mod traces;
 pub use logs::{LogStyle, init_logs};
 pub use metrics::{
     Rendered, component_duration, connection_counts, cycle_duration, dead_letter, decided, effect_started,
-    frame_refused, init_metrics, knowledge_dropped, knowledge_full, knowledge_left_out, monitor_counters,
-    published, scraped, store_committed, store_compacted, store_failed, store_rebuilt, store_usable,
+    fold_kept, frame_refused, init_metrics, knowledge_dropped, knowledge_full, knowledge_left_out,
+    ledger_unreadable, monitor_counters, published, scraped, standing_by, store_committed, store_compacted,
+    store_failed, store_rebuilt, store_usable,
 };
 #[cfg(feature = "otlp")]
 pub use traces::TraceError;

@@ -221,7 +221,7 @@ fn rule(group: &str, alert: &str, expr: &str, hold: u64, severity: &str) -> Rule
         expr: expr.into(),
         hold: Duration::from_secs(hold),
         keep_firing: Duration::ZERO,
-        labels: vec![("severity".into(), Template::verbatim(severity))],
+        labels: vec![("severity".into(), severity.into())],
         annotations: Vec::new(),
     }
 }

@@ -96,6 +96,12 @@ impl Cell {
         crate::support::soon(what, waiting).await;
     }
 
+    /// A unit breaks, and the loop mends it.
+    pub(crate) async fn heal(&self, unit: &str) {
+        self.targets.break_unit(unit);
+        self.targets.until("a unit that is well again", |world| !world.units[unit]).await;
+    }
+
     /// The processes of a role.
     pub(crate) fn of(&self, role: &str) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(move |member| member.role == role)

@@ -10,6 +10,7 @@ mod support;
 
 mod cell;
 mod chronicle;
+mod export;
 mod full;
 mod kills;
 mod member;

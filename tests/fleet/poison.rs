@@ -1,6 +1,7 @@
 //! What cannot be read is put aside with its cause, and the loop goes on.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use homeostat::bus::Outgoing;
 use homeostat::bus::nats::{CAUSE_HEADER, Ledger, Publisher, SUBJECT_HEADER};
@@ -11,6 +12,8 @@ use crate::cell::Cell;
 use crate::support::soon;
 
 const ATTEMPT_SECONDS: u32 = 3;
+/// How often a count is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Content type, body, and a part of the cause.
 fn poisons() -> Vec<(&'static str, Vec<u8>)> {
@@ -85,4 +88,46 @@ async fn what_cannot_be_read_ends_among_the_dead_letters_while_the_loop_goes_on(
     let shown: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(shown["subject"], cell.bed.subject("dlq.monitor"));
     assert!(shown["headers"][CAUSE_HEADER].as_str().is_some_and(|cause| !cause.is_empty()), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_as_the_last_word_on_a_subject_of_the_ledger_holds_nobody_up() {
+    let mut cell = Cell::start(&["monitor", "analyzer", "planner", "executor"], ATTEMPT_SECONDS).await;
+    cell.work.stop_breaking();
+    let publisher = Publisher::new(cell.bed.connect().await, &cell.bed.names.ledger);
+    for round in 0..3 {
+        litter(&cell, &publisher, round).await;
+        cell.heal(&format!("r-behind-{round}")).await;
+    }
+    let analyzer = cell.of("analyzer").next().unwrap();
+    let counted = analyzer.metric("homeostat_ledger_unreadable_total", &[]).await;
+    assert!((counted - 6.0).abs() < f64::EPSILON, "each once, and {counted} were counted");
+    assert_eq!(analyzer.log().matches("cannot be read and is skipped").count(), 6);
+    // The executor keeps its fold meanwhile, holes and all, and counts that.
+    let executor = cell.of("executor").next().unwrap();
+    let folds = async |outcome: &[&str]| executor.metric("homeostat_folds_kept_total", outcome).await;
+    let keeping = async {
+        while folds(&["outcome=\"kept\""]).await < 1.0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    soon("a kept fold", keeping).await;
+    // Who starts anew comes across them when it reads the ledger.
+    litter(&cell, &publisher, 3).await;
+    for role in ["analyzer", "executor"] {
+        cell.take(role).kill().await;
+        cell.add(role).await;
+        cell.members.last_mut().unwrap().ready().await;
+    }
+    cell.heal("r-anew").await;
+}
+
+/// The last message on each subject that decisions are conditional on is one that nobody can read.
+async fn litter(cell: &Cell, publisher: &Publisher, round: u32) {
+    for topic in ["analyses.0", "admission"] {
+        let (subject, id) = (cell.bed.subject(topic), format!("litter-{round}-{topic}"));
+        let (headers, payload) = (Vec::new(), b"\x82\xa9entries".to_vec().into());
+        let outgoing = Outgoing { subject, headers, payload, id, expected_last_on_subject: None };
+        publisher.publish(outgoing).await.unwrap();
+    }
 }

@@ -60,3 +60,37 @@ async fn two_of_a_role_share_its_work_and_one_takes_over_when_the_other_is_kille
         story.judged(VerdictKind::Verified),
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_of_many_roles_shares_the_work_while_its_monitor_stands_by_and_then_takes_over() {
+    let roles = "monitor,analyzer,planner,executor";
+    let mut cell = Cell::start(&[roles], ATTEMPT_SECONDS).await;
+    cell.add(roles).await;
+    let told = async |cell: &Cell, place: usize| {
+        let (status, page) = cell.members[place].page("readyz").await.unwrap();
+        let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+        let standing_by = page["standing_by"].as_array().map_or(0, Vec::len);
+        (status, standing_by, cell.members[place].metric("homeostat_standing_by", &[]).await)
+    };
+    let until = async |cell: &Cell, place: usize, what: &str, expected: (u16, usize, f64)| {
+        let looking = async {
+            while told(cell, place).await != expected {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        crate::support::soon(what, looking).await;
+    };
+    until(&cell, 1, "a monitor that stands by", (200, 1, 1.0)).await;
+    assert_eq!(told(&cell, 0).await, (200, 0, 0.0));
+    let both =
+        |story: &crate::chronicle::Story| SHARED.iter().all(|(_, role, ..)| story.deciders(*role).len() == 2);
+    cell.chronicle.until("decisions of both processes", both).await;
+
+    cell.members.remove(0).kill().await;
+    until(&cell, 0, "a monitor that takes over", (200, 0, 0.0)).await;
+    cell.work.stop_breaking();
+    cell.heal("r-later").await;
+    let by_hand = cell.settle().await;
+    cell.chronicle.so_far().check(&cell.targets.world.borrow());
+    println!("{by_hand} healed by hand");
+}

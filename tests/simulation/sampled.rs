@@ -11,7 +11,7 @@ use homeostat::engine::monitor::Monitor;
 use homeostat::engine::{Act, Configuration, Core, Input, Intake, Step};
 use homeostat::model::{
     ActionSpec, EpisodeId, Frame, Labels, METRIC_NAME, OutcomeResult, Phase, Row, Rule, RuleGroup, RuleName,
-    ScrapePart, SeriesTable, Severity, Template, Timestamp, Violation,
+    ScrapePart, SeriesTable, Severity, Timestamp, Violation,
 };
 use homeostat::role::world::{MemberId, Target};
 use homeostat::wire::checkpoint::{self, Checkpoint};
@@ -382,7 +382,7 @@ fn configuration() -> Configuration {
         expr: expr.into(),
         hold,
         keep_firing: Duration::ZERO,
-        labels: vec![("severity".into(), Template::verbatim("warning"))],
+        labels: vec![("severity".into(), "warning".into())],
         annotations: Vec::new(),
     };
     let mut rules: Vec<Rule> = ["KeyAlert", "NoneAlert", "FenceAlert"]

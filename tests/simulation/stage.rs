@@ -221,6 +221,8 @@ pub(crate) fn target<'a>(effects: Rc<RefCell<Vec<Effect>>>, seed: u64) -> Target
         let (mut happened, mut ended) = match random.u8(..10) {
             0 => (false, (OutcomeResult::Failed, "no".into())),
             1 => (true, (OutcomeResult::TimedOut, "".into())),
+            // Nobody is there to be called: no call, and no fence that was seen.
+            2 => return (OutcomeResult::NotStarted, "nobody listens".into()),
             _ => (true, (OutcomeResult::Succeeded, "ok".into())),
         };
         match act.action.idempotency {

@@ -82,7 +82,7 @@ fn what_prometheus_refuses_is_refused_with_its_place_and_the_rest_is_used() {
         ),
         (
             own("rules/bad-template.yml"),
-            vec!["7:20: annotation `summary`: cannot expand `{{ $label.foo }}`"],
+            vec!["7:20: annotation `summary`: line 1: variable `$label` is not defined"],
             1,
         ),
     ];

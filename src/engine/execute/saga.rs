@@ -7,6 +7,9 @@ use crate::model::{Action, AttemptId, Idempotency, OutcomeResult, PlanEnd, Reaso
 
 /// Tries at one action; the third time is not the charm.
 const ATTEMPTS_MAX: u32 = 3;
+/// Pauses before an attempt that was not started is made again: a target that nobody answers for is being started, in
+/// seconds where it is a process, in tens of them where it is a container; beyond that it is not there.
+const RETRY_PAUSES: [Duration; ATTEMPTS_MAX as usize - 1] = [Duration::from_secs(2), Duration::from_secs(20)];
 /// Clocks of two processes and the ledger differ by less than this in a cell that we let act (see `skew`).
 const CLOCK_GRACE: Duration = Duration::from_secs(2);
 /// How much longer than the verification's own time a verdict may take, before it is given up: a monitor that was killed
@@ -131,7 +134,11 @@ fn walk<'a>(
         match outcome.result {
             OutcomeResult::Succeeded => {}
             OutcomeResult::NotStarted if again => {
-                return Walk::At(Next::Attempt { action, number: number + 1, undo });
+                let until = pause_ends(attempt, viewer).filter(|until| now < *until);
+                return Walk::At(match until {
+                    Some(until) => Next::Wait(Some(until)),
+                    None => Next::Attempt { action, number: number + 1, undo },
+                });
             }
             // Each attempt has its own fence, newer than the one before: a target that looks at nothing else would do
             // it again. With the fence of the first it would refuse both what it has done and what somebody overtook.
@@ -147,6 +154,16 @@ fn walk<'a>(
         }
     }
     Walk::Done
+}
+
+/// Until when an attempt that was not started is left alone. One of another executor is not: that one ended, or lost its
+/// lease.
+fn pause_ends(attempt: &Attempt, viewer: Viewer<'_>) -> Option<Timestamp> {
+    if attempt.intent.executor.as_ref() != viewer.executor {
+        return None;
+    }
+    let pause = RETRY_PAUSES.get((attempt.intent.number as usize).checked_sub(1)?)?;
+    Some(attempt.ended_at? + *pause)
 }
 
 /// An attempt without an outcome: ours is at work; somebody else's is waited for until it cannot be at work any more. Its

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::*;
 use crate::engine::testing::{Bench, configuration, incident, intent_of, plan, violation};
 use crate::model::{
-    Charter, Confidence, Generation, Idempotency, Incident, IncidentPhase, Labels, Mode, OutcomeResult, Plan,
-    Report, ReportId, Severity, VerdictKind,
+    Charter, Confidence, Generation, Idempotency, Incident, IncidentPhase, Labels, Mode, Outcome,
+    OutcomeResult, Plan, Report, ReportId, Severity, VerdictKind,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -227,6 +227,51 @@ fn only_an_action_whose_target_honours_the_key_is_repeated() {
         let last = told(&bench).pop().unwrap();
         assert_eq!(last, if repeated { "intent {service=\"a\"} 2" } else { "release in_doubt" });
     }
+}
+
+#[test]
+fn a_request_that_nobody_answers_is_made_again_after_a_pause_and_not_for_ever() {
+    let mut bench = bench(configuration());
+    open(&mut bench, "a");
+    let plan = plan("a", 1, Idempotency::None, bench.now);
+    add(&mut bench, &plan);
+    let attempts = |bench: &Bench<Executor>| told(bench).iter().filter(|it| it.starts_with("intent")).count();
+    let moment = Duration::from_millis(100);
+    for (pause, tried) in [(Duration::from_secs(2), 1), (Duration::from_secs(20), 2)] {
+        assert_eq!(bench.acts.len(), 1);
+        end_attempts(&mut bench, OutcomeResult::NotStarted);
+        bench.pass(pause.saturating_sub(moment));
+        assert_eq!(attempts(&bench), tried, "{:?}", told(&bench));
+        bench.pass(moment * 2);
+        assert_eq!(attempts(&bench), tried + 1, "{:?}", told(&bench));
+    }
+    end_attempts(&mut bench, OutcomeResult::NotStarted);
+    assert_eq!(told(&bench)[4..], ["release failed"], "{:?}", told(&bench));
+    bench.pass(HOUR);
+    assert_eq!((attempts(&bench), bench.acts.len()), (3, 0));
+}
+
+#[test]
+fn what_another_executor_did_not_start_goes_on_at_once() {
+    let mut bench = bench_of_shards(configuration(), &[]);
+    bench.record(Topic::Admission, Entry::Admission(Admission::Charter { generation: Generation(1) }));
+    let plan = fall_ill(&mut bench, "a");
+    let intent = intent_of(&plan);
+    let outcome = Outcome {
+        attempt: intent.attempt,
+        action: intent.action,
+        plan: plan.id,
+        incident: plan.incident,
+        result: OutcomeResult::NotStarted,
+        started_at: bench.now,
+        ended_at: bench.now,
+        output: "".into(),
+    };
+    bench.record(Topic::Admission, Entry::Admission(Admission::Intent(intent.into())));
+    bench.record(Topic::Outcomes(OutcomeResult::NotStarted), Entry::Outcome(outcome.into()));
+    let lease = |shard| Lease { shard, revision: 1, until: bench.now + DAY };
+    bench.give(Input::Leases((0..SHARDS).map(lease).collect()));
+    assert_eq!(told(&bench)[2..], ["intent {service=\"a\"} 2"]);
 }
 
 #[test]

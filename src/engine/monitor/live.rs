@@ -9,6 +9,7 @@ use super::intake::episode_of;
 use super::phases::{Course, Stage, Turn};
 use super::producers::{ProducerId, Producers};
 use super::rules::{Path, place_of, severity_of};
+use super::texts::Found;
 use crate::model::{EpisodeId, Labels, Phase, Reason, RuleName, Timestamp, Violation};
 
 /// Violations pending or firing at once under one rule. A rule above that tells apart what nobody can look at.
@@ -111,7 +112,7 @@ impl Evaluation {
         if known.state.violations.len() >= VIOLATIONS_PER_RULE_MAX {
             return self.refuse_more(rule, at);
         }
-        let labels = match known.violation_labels(&beginning.element, value) {
+        let labels = match known.texts.labels(self.found(&beginning.element, value, at)) {
             Ok(labels) => labels,
             Err(error) => return self.refuse(rule, at, &error.to_string()),
         };
@@ -223,6 +224,10 @@ impl Evaluation {
         }
     }
 
+    fn found<'a>(&'a self, element: &'a Labels, value: f64, at: Timestamp) -> Found<'a> {
+        Found { element, value, at, store: &self.store }
+    }
+
     /// Forgets a violation.
     pub(super) fn end(&mut self, place: u32) {
         let Some(live) = self.lives.remove(place) else { return };
@@ -251,7 +256,7 @@ impl Evaluation {
             severity: severity_of(&live.labels),
             phase,
             labels: live.labels.clone(),
-            annotations: rule.annotations(&live.element, course.value),
+            annotations: rule.texts.annotations(self.found(&live.element, course.value, at)),
             since: course.since,
             at,
             value: course.value,

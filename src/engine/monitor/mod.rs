@@ -21,6 +21,7 @@ mod reconfigure;
 mod rules;
 mod snapshot;
 mod tables;
+mod texts;
 mod verification;
 
 #[cfg(test)]

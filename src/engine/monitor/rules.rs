@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::intake::{ALERT_NAME, EXTERNAL_GROUP, SEVERITY};
+use super::intake::{EXTERNAL_GROUP, SEVERITY};
 use super::phases::Timing;
 use super::producers::ProducerId;
+use super::texts::Texts;
 use crate::engine::Configuration;
 use crate::engine::promql::{Comparison, Expr, is_stale};
-use crate::model::{self, Labels, LabelsError, RuleName, Severity, Template, Timestamp};
-
-/// One annotation, filled in.
-const ANNOTATION_BYTES_MAX: usize = 4_096;
+use crate::model::{self, Labels, RuleName, Severity, Timestamp};
 
 /// What makes a rule the same rule in another configuration: it keeps its state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,8 +57,7 @@ impl Path {
 pub(super) struct Rule {
     pub(super) key: RuleKey,
     pub(super) spec: Arc<model::Rule>,
-    /// The name of the label that names the alert: one text for all violations.
-    alert_name: Arc<str>,
+    pub(super) texts: Texts,
     pub(super) expr: Expr,
     pub(super) path: Path,
     pub(super) timing: Timing,
@@ -127,34 +124,6 @@ impl Default for RuleState {
     }
 }
 
-impl Rule {
-    /// The labels of a violation, made of those of the expression's element: without the metric's name, with the
-    /// rule's own and the alert's name, in Prometheus' order.
-    pub(super) fn violation_labels(&self, element: &Labels, value: f64) -> Result<Labels, LabelsError> {
-        let own = self.spec.labels.iter();
-        let own = own.map(|(name, template)| (Arc::clone(name), template.render(element, value)));
-        element.overlaid(own.chain([(Arc::clone(&self.alert_name), Arc::clone(&self.spec.name.alert))]))
-    }
-
-    pub(super) fn annotations(&self, element: &Labels, value: f64) -> Vec<(Arc<str>, Arc<str>)> {
-        let render = |(name, template): &(Arc<str>, Template)| {
-            (Arc::clone(name), shortened(template.render(element, value)))
-        };
-        let mut annotations: Vec<_> = self.spec.annotations.iter().map(render).collect();
-        annotations.sort();
-        annotations
-    }
-}
-
-/// An annotation that labels made long is for nobody to read; 32 of them fit beside the labels in half a row of the store.
-fn shortened(text: Arc<str>) -> Arc<str> {
-    if text.len() <= ANNOTATION_BYTES_MAX {
-        return text;
-    }
-    let end = text.floor_char_boundary(ANNOTATION_BYTES_MAX);
-    format!("{}…", &text[..end]).into()
-}
-
 /// The severity that a violation's labels tell.
 pub(super) fn severity_of(labels: &Labels) -> Severity {
     Severity::from_label(labels.get(SEVERITY))
@@ -199,10 +168,10 @@ pub(super) fn compile(configuration: &Configuration) -> Compiled {
                 compiled.unusable.push(Unusable { name: spec.name.clone(), cause });
                 continue;
             }
-            let expr = match Expr::parse(&spec.expr) {
-                Ok(expr) => expr,
-                Err(error) => {
-                    compiled.unusable.push(Unusable { name: spec.name.clone(), cause: error.to_string() });
+            let (expr, texts) = match parts_of(spec) {
+                Ok(parts) => parts,
+                Err(cause) => {
+                    compiled.unusable.push(Unusable { name: spec.name.clone(), cause });
                     continue;
                 }
             };
@@ -212,7 +181,7 @@ pub(super) fn compile(configuration: &Configuration) -> Compiled {
             key.number = *number;
             *number += 1;
             grid_rules.push(place_of(compiled.rules.len()));
-            compiled.rules.push(rule_of(spec, key, expr, path));
+            compiled.rules.push(rule_of(spec, key, (expr, texts), path));
         }
         if let Some(interval) = grid {
             let group = GridGroup { name: Arc::clone(&group.name), interval, rules: grid_rules };
@@ -222,7 +191,12 @@ pub(super) fn compile(configuration: &Configuration) -> Compiled {
     compiled
 }
 
-fn rule_of(spec: &model::Rule, key: RuleKey, expr: Expr, path: Path) -> Rule {
+/// What of a rule is written in a language.
+fn parts_of(spec: &model::Rule) -> Result<(Expr, Texts), String> {
+    Ok((Expr::parse(&spec.expr).map_err(|error| error.to_string())?, Texts::of(spec)?))
+}
+
+fn rule_of(spec: &model::Rule, key: RuleKey, (expr, texts): (Expr, Texts), path: Path) -> Rule {
     Rule {
         key,
         path,
@@ -230,7 +204,7 @@ fn rule_of(spec: &model::Rule, key: RuleKey, expr: Expr, path: Path) -> Rule {
         window: expr.longest_window(),
         needs_observation: expr.can_hold_without_samples(),
         expr,
-        alert_name: ALERT_NAME.into(),
+        texts,
         spec: Arc::new(spec.clone()),
         state: RuleState::default(),
     }
@@ -249,11 +223,7 @@ fn key_of(spec: &model::Rule, interval: Option<Duration>) -> RuleKey {
         name: spec.name.clone(),
         expr: Arc::clone(&spec.expr),
         hold: spec.hold,
-        labels: spec
-            .labels
-            .iter()
-            .map(|(name, template)| (Arc::clone(name), template.source().into()))
-            .collect(),
+        labels: spec.labels.clone(),
         interval,
         number: 0,
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::expanding::{Scene, expand};
 use super::{Given, RuleError, Terms};
 use crate::engine::promql::{Element, Expr, SeriesStore};
-use crate::model::{Labels, METRIC_NAME, Template, Timestamp};
+use crate::engine::template::Template;
+use crate::model::{Labels, METRIC_NAME, Timestamp};
 
 /// How long an alert that is resolved is still known: Prometheus repeats it to the Alertmanager meanwhile.
 pub const RESOLVED_KEPT: Duration = Duration::from_mins(15);
@@ -136,7 +137,7 @@ impl AlertingRule {
     ) -> Result<BTreeMap<Labels, Alert>, RuleError> {
         let mut seen = BTreeMap::new();
         for element in elements {
-            let scene = Scene { element, _store: store, _at: at, _external: &terms.external };
+            let scene = Scene { alert: &self.name, element, store, at, external: &terms.external };
             let expanded =
                 |(name, template): &(Arc<str>, Template)| (Arc::clone(name), expand(template, &scene));
             let name = (ALERT_NAME.into(), Arc::clone(&self.name));
@@ -159,7 +160,8 @@ impl AlertingRule {
     fn series(&self) -> Result<Vec<Given>, RuleError> {
         // Prometheus begins with the rule's labels as they are written, so that one that expands to nothing is there
         // with its template.
-        let written = self.labels.iter().map(|(name, template)| (Arc::clone(name), template.source().into()));
+        let written =
+            self.labels.iter().map(|(name, template)| (Arc::clone(name), Arc::clone(template.source())));
         let written = Labels::empty().overlaid(written)?;
         let mut series = Vec::with_capacity(2 * self.alerts.len());
         for alert in self.alerts.values() {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::promql::{Limits, is_stale};
-use crate::model::{METRIC_NAME, Template};
+use crate::engine::template::Template;
+use crate::model::METRIC_NAME;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -252,6 +253,21 @@ fn a_label_that_expands_to_nothing_is_not_on_the_alert_and_as_written_on_its_ser
     assert_eq!(alert.labels, labels(&[("alertname", "A"), ("job", "a")]));
     assert_eq!(alert.annotations[&Arc::from("value")].as_ref(), "1");
     assert_eq!(bed.read("ALERTS{none!=\"\"}", 0).len(), 1);
+}
+
+#[test]
+fn templates_know_the_outside_and_may_query_what_is_recorded() {
+    let external = External { labels: labels(&[("cell", "north")]), url: "http://here".into() };
+    let text = "{{ $externalLabels.cell }} {{ $externalURL }} {{ query \"sum(x)\" | first | value }}";
+    let mut bed = Bed::with(
+        Terms { external, ..Terms::default() },
+        vec![alert("A", "x > 1", (0, 0), &[("said", text), ("bad", "{{ query \"y +\" }}")])],
+    );
+    bed.step(0, &[("a", 2.0), ("b", 1.0)]);
+    let Some(Rule::Alerting(rule)) = bed.group.rules().next() else { panic!("an alerting rule") };
+    let labels = &rule.firing().next().unwrap().labels;
+    assert_eq!(labels.get("said"), Some("north http://here 3"));
+    assert!(labels.get("bad").unwrap().starts_with("<error expanding template: "), "{labels}");
 }
 
 #[test]

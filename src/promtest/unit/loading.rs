@@ -165,7 +165,8 @@ fn made(text: &RuleText, expr: Expr) -> Rule {
             Rule::Alerting(rule)
         }
         RuleKind::Record(name) => {
-            let labels = text.labels.iter().map(|(name, value)| (Arc::clone(name), value.source().into()));
+            let labels =
+                text.labels.iter().map(|(name, value)| (Arc::clone(name), Arc::clone(value.source())));
             Rule::Recording(RecordingRule { name: Arc::clone(name), expr, labels: labels.collect() })
         }
     }

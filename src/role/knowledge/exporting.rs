@@ -1,13 +1,14 @@
 //! An export on its way to whoever asks: in objects of some megabytes, so that neither side holds the whole of it.
 //!
-//! The objects have the same names each time: what an export leaves behind is written over by the next one, and each part
-//! begins with the id of its export, so that two are never taken for one.
+//! The objects have the same names each time: what an export leaves behind makes room for the next one, and each part begins
+//! with the id of its export, so that two are never taken for one. One that fails leaves nothing behind.
 
 use std::io::{self, Write};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
 use super::keeping::Shelf;
 use crate::bus::nats::{ObjectError, Objects};
@@ -91,7 +92,32 @@ impl Export {
 
 /// Writes the store into objects. Writers wait for it, which is why no other export may be under way.
 pub(super) async fn write(id: u128, shelf: Shelf, objects: &Objects) -> Result<Export, ExportError> {
-    let id = id.to_be_bytes();
+    clear(objects).await?;
+    let written = write_parts(id.to_be_bytes(), shelf, objects).await;
+    if written.is_err()
+        && let Err(error) = clear(objects).await
+    {
+        tracing::warn!(%error, "parts of an export that failed stay in the object store until the next one");
+    }
+    written
+}
+
+/// Deletes what an export has left.
+async fn clear(objects: &Objects) -> Result<(), ObjectError> {
+    for left in objects.list(OBJECT).await? {
+        objects.delete(&left.name).await?;
+    }
+    Ok(())
+}
+
+async fn write_parts(id: [u8; ID_BYTES], shelf: Shelf, objects: &Objects) -> Result<Export, ExportError> {
+    // Read twice: how long it is nobody knows before, and an object store that is full hinders the whole loop.
+    let measured = {
+        let shelf = shelf.clone();
+        tokio::task::spawn_blocking(move || shelf.with(|knowledge| knowledge.store().export(&mut io::sink())))
+    };
+    let measured = copied(measured.await)?;
+    objects.has_room(OBJECT, measured.bytes).await?;
     let (out, mut parts) = mpsc::channel(1);
     let writing = tokio::task::spawn_blocking(move || {
         shelf.with(|knowledge| {
@@ -107,16 +133,17 @@ pub(super) async fn write(id: u128, shelf: Shelf, objects: &Objects) -> Result<E
         // Whoever writes finds nobody any more, and ends.
         objects.put(&name(count), &part).await?;
     }
-    let written = writing.await.map_err(|panic| ExportError::Store(panic.to_string()))?;
-    let written = written.map_err(ExportError::Store)?;
-    let copied = written.map_err(|error| ExportError::Store(super::explain(&error)))?;
-    for left in objects.list(OBJECT).await? {
-        if !(1..=count).any(|number| left.name == name(number)) {
-            objects.delete(&left.name).await?;
-        }
-    }
-    let Copied { bytes, records, applied } = copied;
+    let Copied { bytes, records, applied } = copied(writing.await)?;
     Ok(Export { id, parts: count, bytes, records, applied })
+}
+
+/// What came of reading the store in a thread of its own.
+fn copied(
+    read: Result<Result<Result<Copied, StoreError>, String>, JoinError>,
+) -> Result<Copied, ExportError> {
+    let read = read.map_err(|panic| ExportError::Store(panic.to_string()))?;
+    let read = read.map_err(ExportError::Store)?;
+    read.map_err(|error| ExportError::Store(super::explain(&error)))
 }
 
 fn name(part: u32) -> String {

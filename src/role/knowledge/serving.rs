@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::exporting::{self, ExportError};
 use super::keeping::{Keeping, Shelf};
-use super::{Question, explain, exporting};
-use crate::bus::nats::{self, Answer, Objects, Refusal, ServiceSpec};
+use super::{Question, explain};
+use crate::bus::nats::{self, Answer, ObjectError, Objects, Refusal, ServiceSpec};
 use crate::clock::Clock;
 use crate::model::MessageId;
 use crate::role::RoleError;
@@ -16,6 +17,9 @@ use crate::role::RoleError;
 const ENDPOINTS: [&str; 6] = ["stats", "incidents", "plans", "explain", "learned", "export"];
 /// Questions that are answered at the same time.
 const QUESTIONS_AT_ONCE_MAX: usize = 4;
+/// As HTTP has it, for an export that there is no room for.
+const INSUFFICIENT_STORAGE: u16 = 507;
+
 /// Answers until it is told to stop.
 pub(super) async fn serve(keeping: &Keeping, shelf: Shelf, stop: CancellationToken) -> Result<(), RoleError> {
     let Keeping { services, subjects, objects, instance, clock, .. } = keeping;
@@ -74,7 +78,12 @@ async fn export(answering: &Answering) -> Result<Answer, Refusal> {
     // One at a time is written by one process.
     let id = MessageId::of(&[&answering.instance.as_ref(), &answering.clock.now()]);
     let written = exporting::write(id.as_u128(), answering.shelf.clone(), &answering.objects).await;
-    written.map(|export| json(&export.told())).map_err(|error| failed(&error))
+    written.map(|export| json(&export.told())).map_err(|error| match error {
+        ExportError::Objects(ObjectError::NoRoom { .. }) => {
+            Refusal { code: INSUFFICIENT_STORAGE, status: explain(&error) }
+        }
+        ExportError::Objects(_) | ExportError::Store(_) | ExportError::Replaced(_) => failed(&error),
+    })
 }
 
 fn failed(error: &dyn std::error::Error) -> Refusal {

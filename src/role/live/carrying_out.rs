@@ -12,8 +12,7 @@ use crate::actuator::{Circumstances, SHUTTING_DOWN};
 use crate::bus::{self, Outgoing, PublishError, Settle};
 use crate::engine::core::Unanswered;
 use crate::engine::{Act, Acted, Ask, Core, Done, Emit, Input, Published, Step, Ticket};
-use crate::model::{Charter, MessageId, Outcome, OutcomeResult, Timestamp};
-use crate::role::decoding::Decoded;
+use crate::model::{Charter, MessageId, Outcome, OutcomeResult, Record, Timestamp};
 use crate::telemetry;
 use crate::wire;
 
@@ -101,9 +100,15 @@ impl<C: Core, O: FnMut(&mut C, Timestamp)> Live<C, O> {
                     let found = match read {
                         Err(_) => Err(Unanswered),
                         Ok(None) => Ok(None),
-                        Ok(Some(stored)) => match reader.record(&stored) {
-                            Decoded::Value(record) => Ok(Some(record)),
-                            Decoded::Malformed(_) | Decoded::Newer(_) => Err(Unanswered),
+                        Ok(Some(stored)) => match reader.standing(&stored) {
+                            Ok(Some(standing)) => Ok(Some(standing)),
+                            // Under the id asked for, on no subject of the ledger: its place all the same.
+                            Ok(None) => {
+                                let (place, at) = (stored.sequence, stored.stored_at);
+                                Ok(Some(Record::unreadable(place, at, topic).into()))
+                            }
+                            // The feed comes to it and ends the role.
+                            Err(_) => Err(Unanswered),
                         },
                     };
                     Input::ReadBack { ticket, found }

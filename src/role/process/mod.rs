@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::readiness::Readiness;
 pub(crate) use self::starting::{ACK_PENDING_MAX, FRAME_BATCHES_QUEUED_MAX, TAKEN_IN_ADVANCE};
+use self::starting::{StandingBy, turn};
 use super::applying::{ApplyError, Shelf};
 pub use super::folding::KEPT_EVERY;
 use super::loading::Loading;
@@ -94,6 +95,8 @@ pub struct Process {
     readiness: Vec<(Role, watch::Receiver<bool>)>,
     /// Why knowledge cannot be kept, as long as that is so.
     hindrance: watch::Sender<Option<Arc<str>>>,
+    /// Who runs the monitor, as long as ours stands by.
+    monitor_elsewhere: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Process {
@@ -120,6 +123,7 @@ impl Process {
             loading: Loading::default(),
             readiness: Vec::new(),
             hindrance: watch::Sender::new(None),
+            monitor_elsewhere: watch::Sender::new(None),
         };
         process.readiness = process
             .settings
@@ -166,8 +170,13 @@ impl Process {
         self.readiness.clear();
         // Roles are cancelled by this one, which is also cancelled when one of them fails.
         let roles_stop = stop.child_token();
+        let mut standing_by = None;
         for role in roles {
-            // A monitor may be waiting for the lease of another one.
+            // A monitor may have to wait for the lease of another one. Alone it refuses to; others have work of their own.
+            if role == Role::Monitor && self.settings.roles.len() > 1 {
+                standing_by = Some(self.stand_by().await?);
+                continue;
+            }
             tokio::select! {
                 () = roles_stop.cancelled() => break,
                 started = self.start(role, &mut tasks, &roles_stop) => started?,
@@ -196,20 +205,44 @@ impl Process {
             configuration: self.loading.configuration(),
             announced: self.loading.announced(),
             hindrance: self.hindrance.subscribe(),
+            monitor_elsewhere: self.monitor_elsewhere.subscribe(),
         });
+        let ended = self.until_ended(tasks, standing_by, &roles_stop).await;
+        for connection in [&self.connections.decisions, &self.connections.services] {
+            connection.barrier().await;
+        }
+        ended
+    }
+
+    /// Waits until all tasks have ended, and begins what stands by when its turn comes; returns how the first one ended.
+    async fn until_ended(
+        &mut self,
+        mut tasks: JoinSet<Result<(), ProcessError>>,
+        mut standing_by: Option<StandingBy>,
+        roles_stop: &CancellationToken,
+    ) -> Result<(), ProcessError> {
         let mut first = Ok(());
-        while let Some(ended) = tasks.join_next().await {
-            let ended = ended.unwrap_or_else(|panic| Err(ProcessError::Panicked(panic.to_string())));
+        loop {
+            let ended = tokio::select! {
+                ended = tasks.join_next() => match ended {
+                    Some(ended) => {
+                        ended.unwrap_or_else(|panic| Err(ProcessError::Panicked(panic.to_string())))
+                    }
+                    None => return first,
+                },
+                taken = turn(&mut standing_by), if !roles_stop.is_cancelled() => {
+                    match self.take_over(taken, &mut tasks, roles_stop).await {
+                        Ok(()) => continue,
+                        Err(error) => Err(error),
+                    }
+                }
+            };
             if first.is_ok() {
                 first = ended;
             }
             // Whoever ends ends all: half a process would look alive.
             roles_stop.cancel();
         }
-        for connection in [&self.connections.decisions, &self.connections.services] {
-            connection.barrier().await;
-        }
-        first
     }
 }
 

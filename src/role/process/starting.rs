@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,11 +17,12 @@ use crate::engine::monitor::Monitor;
 use crate::engine::plan::Planner;
 use crate::model::{MessageId, Role, Timestamp, Topic};
 use crate::role::cycles::Cycles;
+use crate::role::exclusive::{self, Held};
 use crate::role::folding::{self, Folding};
 use crate::role::knowledge::Keeping;
 use crate::role::live::{self, ACK_WAIT, Sampled, Wiring};
 use crate::role::sampling::{self, Questions};
-use crate::role::{BusMessenger, RoleError, aside, exclusive, shards};
+use crate::role::{BusMessenger, RoleError, aside, shards};
 
 /// Deliveries of one shared queue that may be unsettled at once, over all its processes.
 pub(crate) const ACK_PENDING_MAX: u32 = 4_096;
@@ -30,6 +32,26 @@ pub(crate) const TAKEN_IN_ADVANCE: usize = 256;
 pub(crate) const FRAME_BATCHES_QUEUED_MAX: usize = 64;
 /// Tables that are being asked for.
 const TABLE_QUESTIONS_MAX: usize = 64;
+
+/// Who runs the monitor of the cell.
+const MONITOR_LEASE: &str = "monitor";
+
+/// A monitor that waits for its turn.
+pub(super) struct StandingBy {
+    ready: watch::Sender<bool>,
+    held: BoxFuture<'static, Result<Held, RoleError>>,
+}
+
+/// Waits for the turn of what stands by. Cancel safe.
+pub(super) async fn turn(
+    standing_by: &mut Option<StandingBy>,
+) -> (watch::Sender<bool>, Result<Held, RoleError>) {
+    let Some(waiting) = standing_by else { return std::future::pending().await };
+    let held = (&mut waiting.held).await;
+    let ready = waiting.ready.clone();
+    *standing_by = None;
+    (ready, held)
+}
 
 impl Process {
     pub(super) async fn start(
@@ -67,7 +89,11 @@ impl Process {
                 });
             }
             Role::Executor => self.start_executor(tasks, ready, stop).await?,
-            Role::Monitor => self.start_monitor(tasks, ready, stop).await?,
+            Role::Monitor => {
+                let leases = Leases::open(self.connections.services.clone(), &self.names).await?;
+                let held = exclusive::take(leases, MONITOR_LEASE, &self.instance, &self.clock).await;
+                self.start_monitor(held.map_err(failed)?, tasks, ready, stop).await?;
+            }
             Role::Knowledge => self.start_knowledge(tasks, ready, stop).await?,
         }
         Ok(())
@@ -129,16 +155,37 @@ impl Process {
         Ok(())
     }
 
+    /// Waits for the monitor's lease beside the other roles, however long another process has it.
+    pub(super) async fn stand_by(&mut self) -> Result<StandingBy, ProcessError> {
+        let ready = watch::Sender::new(false);
+        self.readiness.push((Role::Monitor, ready.subscribe()));
+        let leases = Leases::open(self.connections.services.clone(), &self.names).await?;
+        let (holder, elsewhere) = (Arc::clone(&self.instance), self.monitor_elsewhere.clone());
+        let what = (Role::Monitor, MONITOR_LEASE);
+        let held = exclusive::stand_by(leases, what, holder, self.clock.clone(), elsewhere);
+        Ok(StandingBy { ready, held: Box::pin(held) })
+    }
+
+    /// Begins what has stood by.
+    pub(super) async fn take_over(
+        &mut self,
+        (ready, held): (watch::Sender<bool>, Result<Held, RoleError>),
+        tasks: &mut JoinSet<Result<(), ProcessError>>,
+        stop: &CancellationToken,
+    ) -> Result<(), ProcessError> {
+        let held = held.map_err(|source| ProcessError::Role { role: Role::Monitor, source })?;
+        self.start_monitor(held, tasks, ready, stop.clone()).await
+    }
+
     async fn start_monitor(
         &mut self,
+        held: Held,
         tasks: &mut JoinSet<Result<(), ProcessError>>,
         ready: watch::Sender<bool>,
         stop: CancellationToken,
     ) -> Result<(), ProcessError> {
         let role = Role::Monitor;
         let failed = move |source| ProcessError::Role { role, source };
-        let leases = Leases::open(self.connections.services.clone(), &self.names).await?;
-        let held = exclusive::take(leases, "monitor", &self.instance, &self.clock).await.map_err(failed)?;
         // From now on: restoring may take longer than the lease lasts.
         let (keeping, lost) = exclusive::keep(held, self.clock.clone(), stop.clone());
         tasks.spawn(async move {
@@ -163,7 +210,7 @@ impl Process {
         let configuration = self.loading.loaded();
         let restored = tokio::select! {
             restored = sampling.restore(&cell, &configuration, &mut wiring, &self.instance) => restored,
-            () = lost.cancelled() => Err(RoleError::LeaseLost("monitor".to_owned())),
+            () = lost.cancelled() => Err(RoleError::LeaseLost(MONITOR_LEASE.to_owned())),
             () = stop.cancelled() => return Ok(()),
         };
         let restored = restored.map_err(failed)?;
@@ -183,7 +230,7 @@ impl Process {
             };
             tokio::select! {
                 done = live::run(core, wiring, observe, stop) => done.map_err(failed),
-                () = lost.cancelled() => Err(failed(RoleError::LeaseLost("monitor".to_owned()))),
+                () = lost.cancelled() => Err(failed(RoleError::LeaseLost(MONITOR_LEASE.to_owned()))),
             }
         });
         Ok(())

@@ -130,7 +130,8 @@ struct StepShape {
     name: String,
     /// Publish a message on a NATS subject; done when the server has it.
     nats_publish: Option<NatsShape>,
-    /// Ask on a NATS subject; done when the answer is in and does not say `error`.
+    /// Ask on a NATS subject; done when the answer is in and does not say `error`. Asked again, twice, where nobody is there
+    /// to answer.
     nats_request: Option<NatsShape>,
     /// Call an HTTP endpoint; done with a status of 200 to 299.
     webhook: Option<WebhookShape>,

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use std::sync::Arc;
+
 use super::error::{FileError, Place};
 use crate::engine::Configuration;
 use crate::model::{ActionSpec, BundleFile, Playbook, Template};
@@ -143,10 +145,10 @@ fn place_of(text: &str, word: &str) -> Place {
 }
 
 /// The severity of a rule, where it is a word that nobody knows.
-pub(super) fn unknown_severity(labels: &[(std::sync::Arc<str>, Template)]) -> Option<&str> {
+pub(super) fn unknown_severity(labels: &[(Arc<str>, Arc<str>)]) -> Option<&str> {
     let (_, severity) = labels.iter().find(|(name, _)| name.as_ref() == "severity")?;
     let known = ["critical", "page", "error", "warning", "warn", "info", "none", ""];
-    (is_literal(severity) && !known.contains(&severity.source())).then(|| severity.source())
+    (!severity.contains("{{") && !known.contains(&severity.as_ref())).then_some(severity)
 }
 
 #[cfg(test)]

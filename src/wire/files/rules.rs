@@ -15,7 +15,8 @@ use super::rule_shape::{
     GROUP_FIELDS, GroupShape, RULE_FIELDS, RuleFileShape, RuleShape, Text, TextMap, Unknown,
 };
 use super::yaml::{self, Passage};
-use crate::model::{METRIC_NAME, Rule, RuleGroup, RuleName, Template, TemplateError};
+use crate::engine::template::{ParseError, Template};
+use crate::model::{METRIC_NAME, Rule, RuleGroup, RuleName};
 
 /// What Prometheus takes where neither the group nor the server names an interval.
 const INTERVAL_DEFAULT: Duration = Duration::from_mins(1);
@@ -149,10 +150,14 @@ impl RuleText {
             expr: Arc::clone(&self.expr.text),
             hold: self.hold,
             keep_firing: self.keep_firing,
-            labels: self.labels.clone(),
-            annotations: self.annotations.clone(),
+            labels: sources(&self.labels),
+            annotations: sources(&self.annotations),
         })
     }
+}
+
+fn sources(templates: &[(Arc<str>, Template)]) -> Vec<(Arc<str>, Arc<str>)> {
+    templates.iter().map(|(name, template)| (Arc::clone(name), Arc::clone(template.source()))).collect()
 }
 
 /// Names that are not known in groups and rules.
@@ -320,7 +325,7 @@ impl Reader {
         labels.extend(rule.labels.clone().unwrap_or_default());
         let annotations = rule.annotations.clone().unwrap_or_default();
         // What a recording rule puts on is no template.
-        let parse: fn(&str) -> Result<Template, TemplateError> = match given(rule.alert.as_ref()) {
+        let parse: fn(&str) -> Result<Template, ParseError> = match given(rule.alert.as_ref()) {
             Some(_) => Template::parse,
             None => |text| Ok(Template::verbatim(text)),
         };
@@ -388,7 +393,7 @@ impl Reader {
         &mut self,
         texts: &TextMap,
         what: &str,
-        parse: impl Fn(&str) -> Result<Template, TemplateError>,
+        parse: impl Fn(&str) -> Result<Template, ParseError>,
     ) -> Vec<(Arc<str>, Template)> {
         let mut read = Vec::with_capacity(texts.len());
         for (name, text) in texts {
@@ -485,7 +490,7 @@ groups:
         assert_eq!(rule.name.to_string(), "web/Slow");
         assert_eq!(rule.expr.as_ref(), "rate(latency_sum[5m])\n  / rate(latency_count[5m]) > 0.5\n");
         assert_eq!((rule.hold, rule.keep_firing), (Duration::from_mins(90), Duration::from_mins(5)));
-        let labels: Vec<_> = rule.labels.iter().map(|(name, text)| (name.as_ref(), text.source())).collect();
+        let labels: Vec<_> = rule.labels.iter().map(|(name, text)| (name.as_ref(), text.as_ref())).collect();
         assert_eq!(labels, [("nothing", ""), ("severity", "critical"), ("team", "web"), ("tier", "1")]);
         assert_eq!(group.rules[1].kind, RuleKind::Record("job:up:sum".into()));
         assert_eq!(group.accepted(|_| true).rules.len(), 1);
@@ -526,7 +531,7 @@ groups:
             (rule_with("record: c"), "r.yml:4:5: a rule has either `alert` or `record`, not both"),
             (
                 rule_with("labels: {a: '{{ $label.foo }}'}"),
-                "r.yml:6:17: label `a`: cannot expand `{{ $label.foo }}`",
+                "r.yml:6:17: label `a`: line 1: variable `$label` is not defined",
             ),
             (rule_with("labels: {__name__: x}"), "r.yml:6:24: `__name__` cannot be the name of a label"),
             (rule_with("alert: C"), "r.yml:6:5: `alert` stands here twice"),

@@ -14,7 +14,7 @@ use super::{Monitor, MonitorSnapshot};
 use crate::engine::{Ask, Configuration, Core, Done, Input, Published, Step, Token};
 use crate::model::{
     Batch, Entry, Frame, Generation, Labels, Phase, Record, Row, Rule, RuleGroup, RuleName, ScrapePart,
-    SeriesTable, TableHash, Template, Timestamp, Violation,
+    SeriesTable, TableHash, Timestamp, Violation,
 };
 
 /// A time in seconds, for stories.
@@ -31,11 +31,8 @@ pub(super) fn rule(alert: &str, expr: &str, hold: u64, keep_firing: u64) -> Rule
         expr: expr.into(),
         hold: Duration::from_secs(hold),
         keep_firing: Duration::from_secs(keep_firing),
-        labels: vec![("severity".into(), Template::verbatim("warning"))],
-        annotations: vec![(
-            "summary".into(),
-            Template::parse("{{ $labels.job }} is at {{ $value }}").unwrap(),
-        )],
+        labels: vec![("severity".into(), "warning".into())],
+        annotations: vec![("summary".into(), "{{ $labels.job }} is at {{ $value }}".into())],
     }
 }
 

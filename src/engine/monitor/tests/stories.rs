@@ -183,7 +183,7 @@ fn too_many_violations_of_a_rule_are_reported_once() {
 #[test]
 fn two_series_with_the_labels_of_one_violation_are_refused_not_mixed() {
     let mut high = rule("High", "load > 5", 0, 0);
-    high.labels.push(("job".into(), Template::verbatim("all")));
+    high.labels.push(("job".into(), "all".into()));
     let mut world = World::new(configuration(1, None, vec![high]));
     world.scrape(secs(1.0), &[(r#"load{job="a"}"#, 7.0), (r#"load{job="b"}"#, 8.0)]);
     assert_eq!(world.story(), [r#"1 s High{job="all"} firing since 1 = 7"#]);
