@@ -62,7 +62,13 @@ pub(crate) fn parse(text: &str, escapes: Escapes) -> Result<Labels, SeriesError>
 pub(crate) fn parse_beginning(text: &str) -> Result<(Labels, &str), SeriesError> {
     let mut parser = Parser { text, at: 0, escapes: Escapes::Promql };
     let beginning = parser.beginning().and_then(|pairs| {
-        let pairs = pairs.unwrap_or_default();
+        let mut pairs = pairs.unwrap_or_default();
+        // The name may be said twice where it is the same.
+        if let Some(again) = pairs.iter().rposition(|(name, _)| name == METRIC_NAME)
+            && pairs[..again].contains(&pairs[again])
+        {
+            pairs.remove(again);
+        }
         let names = pairs.iter().filter(|(name, _)| name == METRIC_NAME).count();
         if names > 1 { Err(Cause::TwoMetrics) } else { Ok(Labels::new(pairs)?) }
     });
@@ -326,6 +332,7 @@ mod tests {
         for (text, labels, rest) in [
             ("up{job=\"x}\"} 1 2", "up{job=\"x}\"}", "1 2"),
             ("up  1+1x2", "up", "1+1x2"),
+            ("up{__name__=\"up\"}", "up", ""),
             ("{} 5", "{}", "5"),
             ("up {{count:1}}", "up", "{{count:1}}"),
             ("7", "{}", "7"),

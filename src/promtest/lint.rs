@@ -138,7 +138,8 @@ fn duplicates(name: &str, file: &RuleFile) -> Vec<FileError> {
             RuleKind::Alert(made) => ("alert", made),
             RuleKind::Record(made) => ("record", made),
         };
-        let labels: Vec<_> = rule.labels.iter().map(|(name, value)| (name, value.source())).collect();
+        let labels: Vec<_> =
+            rule.labels.iter().map(|(name, value)| (name, Arc::clone(value.source()))).collect();
         match first.entry((kind, made, labels)) {
             std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(rule.at.line)),
             std::collections::btree_map::Entry::Occupied(entry) => {

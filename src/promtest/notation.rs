@@ -29,11 +29,28 @@ pub(crate) enum Point {
 
 /// Reads a series with its values.
 pub(crate) fn series_line(line: &str) -> Result<Line, String> {
+    let line = line.trim_start();
     if let Some(start) = start_line(line) {
         return start;
     }
+    // As Prometheus reads them: a blank ends the series, and a number is no metric.
+    let name = line.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | ':')));
+    let (name, behind) = line.split_at(name.unwrap_or(line.len()));
+    let is_apart = behind.starts_with([' ', '\t']) && is_brace(behind.trim_start());
+    if is_apart || (!is_brace(behind) && is_word_number(name)) {
+        return Err(format!("`{line}` does not begin with a series"));
+    }
     let (labels, values) = parse_beginning(line).map_err(|error| error.to_string())?;
     Ok(Line { labels: Some(labels), points: points(values)? })
+}
+
+/// Whether labels begin here; `{{` begins a native histogram.
+fn is_brace(text: &str) -> bool {
+    text.starts_with('{') && !text.starts_with("{{")
+}
+
+fn is_word_number(text: &str) -> bool {
+    text.eq_ignore_ascii_case("inf") || text.eq_ignore_ascii_case("nan")
 }
 
 /// Reads an expected element, which may be a number by itself.
@@ -73,7 +90,11 @@ pub(crate) fn points(text: &str) -> Result<Vec<Point>, String> {
 
 /// One item of a sequence: `1`, `_`, `stale`, `_x3`, `5x3`, `0+10x5`, `{{…}}`.
 fn expand(item: &str, points: &mut Vec<Point>) -> Result<(), String> {
-    let (start, times) = match item.rsplit_once('x').map(|(start, times)| (start, times.parse::<usize>())) {
+    // A word with something behind it is another word: `NaNx3` is none that is known.
+    let repeated = item.rsplit_once('x').filter(|(start, times)| {
+        !start.ends_with(char::is_alphabetic) && times.starts_with(|c: char| c.is_ascii_digit())
+    });
+    let (start, times) = match repeated.map(|(start, times)| (start, times.parse::<usize>())) {
         Some((start, Ok(times))) => (start, Some(times)),
         Some((_, Err(_))) | None => (item, None),
     };
@@ -91,7 +112,7 @@ fn expand(item: &str, points: &mut Vec<Point>) -> Result<(), String> {
     }
     match (start, times) {
         ("_", _) => repeat(Point::Missing, times.unwrap_or(1)),
-        ("stale", _) => repeat(Point::Float(STALE), times.map_or(1, |times| times + 1)),
+        ("stale", None) => points.push(Point::Float(STALE)),
         (_, None) => points.push(Point::Float(number(item)?)),
         (_, Some(times)) => {
             let (from, by) = stepping(start)?;
@@ -115,7 +136,9 @@ fn stepping(text: &str) -> Result<(f64, f64), String> {
 }
 
 fn number(text: &str) -> Result<f64, String> {
-    text.parse().map_err(|_| format!("`{text}` is no number"))
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_number = is_word_number(digits) || digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    text.parse().ok().filter(|_| is_number).ok_or_else(|| format!("`{text}` is no number"))
 }
 
 #[cfg(test)]
@@ -148,7 +171,25 @@ mod tests {
 
     #[test]
     fn what_is_no_sequence_is_refused() {
-        for text in ["x", "1x", "1+x2", "one", "1_000", "}", "{{sum:1", "1x99999999999", "1x9999999 _x9"] {
+        for text in [
+            "x",
+            "1x",
+            "1+x2",
+            "one",
+            "1_000",
+            "}",
+            "{{sum:1",
+            "1x99999999999",
+            "1x9999999 _x9",
+            "1x+2",
+            "stalex2",
+            "NaNx2",
+            "infinity",
+            "1++1x2",
+            "1 x2",
+            "STALE",
+            "1,2",
+        ] {
             assert!(points(text).is_err(), "{text}");
         }
     }
@@ -162,6 +203,9 @@ mod tests {
         assert_eq!((start.labels.unwrap().to_string().as_str(), start.points), ("up", vec![Point::Start]));
         assert_eq!(expected_line("3").unwrap(), Line { labels: None, points: vec![Point::Float(3.0)] });
         assert_eq!(expected_line("{} 3").unwrap().labels, Some(Labels::empty()));
-        assert!(series_line(r#"up{job="a", instance="b" 0x9"#).is_err());
+        for text in [r#"up{job="a", instance="b" 0x9"#, r#"up {job="a"} 1"#, "Inf 1", "nan 1"] {
+            assert!(series_line(text).is_err(), "{text}");
+        }
+        assert!(series_line("  up {{sum:1}}").is_ok() && series_line("inf_total 1").is_ok());
     }
 }

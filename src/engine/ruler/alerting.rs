@@ -137,10 +137,9 @@ impl AlertingRule {
     ) -> Result<BTreeMap<Labels, Alert>, RuleError> {
         let mut seen = BTreeMap::new();
         for element in elements {
-            let scene = Scene { element, store, at, external: &terms.external };
-            let expanded = |(name, template): &(Arc<str>, Template)| {
-                (Arc::clone(name), expand(template, &self.name, &scene))
-            };
+            let scene = Scene { alert: &self.name, element, store, at, external: &terms.external };
+            let expanded =
+                |(name, template): &(Arc<str>, Template)| (Arc::clone(name), expand(template, &scene));
             let name = (ALERT_NAME.into(), Arc::clone(&self.name));
             let labels = element.labels.overlaid(self.labels.iter().map(expanded).chain([name]))?;
             let alert = Alert {

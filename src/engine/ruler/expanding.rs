@@ -17,6 +17,8 @@ pub struct External {
 
 /// What a template can see.
 pub(super) struct Scene<'a> {
+    /// The alert's name, for errors.
+    pub(super) alert: &'a str,
     /// The element that the alert is made of: `$labels` and `$value`.
     pub(super) element: &'a Element,
     /// For `query`.
@@ -27,8 +29,8 @@ pub(super) struct Scene<'a> {
     pub(super) external: &'a External,
 }
 
-/// The text of a template of this alert.
-pub(super) fn expand(template: &Template, alert: &str, scene: &Scene<'_>) -> Arc<str> {
+/// The text of a template, or what is wrong with it.
+pub(super) fn expand(template: &Template, scene: &Scene<'_>) -> Arc<str> {
     let query = |text: &str| query_store(scene.store, scene.at, text);
     let data = Data {
         external_labels: &scene.external.labels,
@@ -36,5 +38,5 @@ pub(super) fn expand(template: &Template, alert: &str, scene: &Scene<'_>) -> Arc
         query: &query,
         ..Data::new(&scene.element.labels, scene.element.value, scene.at)
     };
-    template.expand_or_error(alert, &data)
+    template.expand_or_error(scene.alert, &data)
 }

@@ -256,6 +256,21 @@ fn a_label_that_expands_to_nothing_is_not_on_the_alert_and_as_written_on_its_ser
 }
 
 #[test]
+fn templates_know_the_outside_and_may_query_what_is_recorded() {
+    let external = External { labels: labels(&[("cell", "north")]), url: "http://here".into() };
+    let text = "{{ $externalLabels.cell }} {{ $externalURL }} {{ query \"sum(x)\" | first | value }}";
+    let mut bed = Bed::with(
+        Terms { external, ..Terms::default() },
+        vec![alert("A", "x > 1", (0, 0), &[("said", text), ("bad", "{{ query \"y +\" }}")])],
+    );
+    bed.step(0, &[("a", 2.0), ("b", 1.0)]);
+    let Some(Rule::Alerting(rule)) = bed.group.rules().next() else { panic!("an alerting rule") };
+    let labels = &rule.firing().next().unwrap().labels;
+    assert_eq!(labels.get("said"), Some("north http://here 3"));
+    assert!(labels.get("bad").unwrap().starts_with("<error expanding template: "), "{labels}");
+}
+
+#[test]
 fn values_and_annotations_are_those_of_the_last_evaluation_that_gave_the_alert() {
     let mut bed = Bed::new(vec![alert("A", "x > 1", (0, 5), &[])]);
     for (minute, value) in [(0, 2.0), (1, 3.0), (2, 1.0)] {

@@ -121,8 +121,9 @@ impl Template {
 
     /// A template that is just this text, whatever it contains.
     pub fn verbatim(text: &str) -> Self {
-        let body = if text.is_empty() { Vec::new() } else { vec![Node::Text(text.into())] };
-        Self { source: text.into(), tree: Arc::new(Tree { body, ..Tree::default() }) }
+        let source: Arc<str> = text.into();
+        let tree = Tree { body: vec![Node::Text(Arc::clone(&source))], ..Tree::default() };
+        Self { source, tree: Arc::new(tree) }
     }
 
     /// The text it was read from.

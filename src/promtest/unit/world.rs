@@ -42,7 +42,8 @@ impl World {
             let line = format!("{} {}", series.series, series.values);
             let at = |error: String| format!("input series `{line}`: {error}");
             let Line { labels, points } = series_line(&line).map_err(at)?;
-            input.insert(labels.unwrap_or_default(), points);
+            let labels = labels.filter(|labels| !labels.is_empty());
+            input.insert(labels.ok_or_else(|| at("it has no labels".to_owned()))?, points);
         }
         let is_unheld =
             |points: &[Point]| points.iter().any(|one| matches!(one, Point::Histogram | Point::Start));

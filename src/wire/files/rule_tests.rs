@@ -117,14 +117,57 @@ pub fn parse(file: &str, text: &str) -> Result<RuleTestFile, FileError> {
     let shape: FileShape = yaml::read(file, first).map_err(explained)?.unwrap_or_default();
     let interval = duration(shape.evaluation_interval);
     let interval = if interval.is_zero() { INTERVAL_DEFAULT } else { interval };
-    let tests = shape.tests.unwrap_or_default().into_iter().map(|test| test_of(test, interval));
+    let source = Source { file, text: first };
+    let tests = shape.tests.unwrap_or_default().into_iter().map(|test| test_of(&source, test, interval));
+    let tests = tests.collect::<Result<_, _>>()?;
     Ok(RuleTestFile {
         rule_files: shape.rule_files.unwrap_or_default(),
         evaluation_interval: interval,
         group_eval_order: shape.group_eval_order.unwrap_or_default(),
         fuzzy_compare: shape.fuzzy_compare.unwrap_or_default(),
-        tests: tests.collect(),
+        tests,
     })
+}
+
+/// What places are places in.
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// What YAML takes for a number: a text in quotes is none.
+    fn number(&self, given: Option<Spanned<Option<String>>>) -> Result<f64, FileError> {
+        let Some((given, text)) = given.map(|mut given| (given.value.take(), given)) else { return Ok(0.0) };
+        let Some(given) = given else { return Ok(0.0) };
+        let start = text.defined.span().byte_offset().and_then(|offset| usize::try_from(offset).ok());
+        let is_quoted =
+            start.and_then(|start| self.text.get(start..)).is_some_and(|rest| rest.starts_with(['"', '\'']));
+        let number = if is_quoted { None } else { number(&given) };
+        number.ok_or_else(|| FileError::at(self.file, &text, format_args!("`{given}` is not a number")))
+    }
+}
+
+/// Numbers as YAML 1.1 has them.
+fn number(text: &str) -> Option<f64> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1.0, digits),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if let ".inf" | ".Inf" | ".INF" = digits {
+        return Some(sign * f64::INFINITY);
+    }
+    if let ".nan" | ".NaN" | ".NAN" = text {
+        return Some(f64::NAN);
+    }
+    let plain = digits.replace('_', "");
+    let radix = |prefix: &str, radix| {
+        let digits = plain.strip_prefix(prefix)?;
+        u64::from_str_radix(digits, radix).ok().map(|value| value as f64)
+    };
+    let based = radix("0x", 16).or_else(|| radix("0b", 2)).or_else(|| radix("0o", 8));
+    let is_decimal = plain.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    based.or_else(|| plain.parse().ok().filter(|_| is_decimal)).map(|value| sign * value)
 }
 
 fn explained(error: FileError) -> FileError {
@@ -193,7 +236,7 @@ struct ExprShape {
 #[serde(deny_unknown_fields)]
 struct SampleShape {
     labels: Option<String>,
-    value: Option<f64>,
+    value: Option<Spanned<Option<String>>>,
     histogram: Option<String>,
 }
 
@@ -231,7 +274,11 @@ fn texts(shape: Option<TextsShape>) -> BTreeMap<Arc<str>, Arc<str>> {
     pairs.map(|(name, value)| (name.into(), value.unwrap_or_default().into())).collect()
 }
 
-fn test_of(shape: Spanned<TestShape>, evaluation_interval: Duration) -> RuleTest {
+fn test_of(
+    source: &Source<'_>,
+    shape: Spanned<TestShape>,
+    evaluation_interval: Duration,
+) -> Result<RuleTest, FileError> {
     let at = Place::of(shape.referenced);
     let shape = shape.value;
     let interval = duration(shape.interval);
@@ -240,7 +287,8 @@ fn test_of(shape: Spanned<TestShape>, evaluation_interval: Duration) -> RuleTest
         values: series.values.unwrap_or_default(),
     });
     let external = shape.external_labels.unwrap_or_default().into_iter();
-    RuleTest {
+    let exprs = shape.promql_expr_test.unwrap_or_default().into_iter().map(|check| expr_check(source, check));
+    Ok(RuleTest {
         name: shape.name.filter(|name| !name.is_empty()).map(Arc::from),
         at,
         interval: if interval.is_zero() { evaluation_interval } else { interval },
@@ -249,8 +297,8 @@ fn test_of(shape: Spanned<TestShape>, evaluation_interval: Duration) -> RuleTest
         external_labels: external.map(|(name, value)| (name, value.unwrap_or_default())).collect(),
         external_url: shape.external_url.unwrap_or_default(),
         alerts: shape.alert_rule_test.unwrap_or_default().into_iter().map(alert_check).collect(),
-        exprs: shape.promql_expr_test.unwrap_or_default().into_iter().map(expr_check).collect(),
-    }
+        exprs: exprs.collect::<Result<_, _>>()?,
+    })
 }
 
 fn alert_check(shape: Spanned<AlertShape>) -> AlertCheck {
@@ -270,22 +318,18 @@ fn alert_check(shape: Spanned<AlertShape>) -> AlertCheck {
     }
 }
 
-fn expr_check(shape: Spanned<ExprShape>) -> ExprCheck {
+fn expr_check(source: &Source<'_>, shape: Spanned<ExprShape>) -> Result<ExprCheck, FileError> {
     let at = Place::of(shape.referenced);
     let ExprShape { expr, eval_time, exp_samples } = shape.value;
-    let expected = exp_samples.unwrap_or_default().into_iter();
-    ExprCheck {
-        at,
-        eval_time: duration(eval_time),
-        expr: expr.unwrap_or_default(),
-        expected: expected
-            .map(|sample| ExpectedSample {
-                labels: sample.labels.unwrap_or_default(),
-                value: sample.value.unwrap_or_default(),
-                histogram: sample.histogram.unwrap_or_default(),
-            })
-            .collect(),
+    let mut expected = Vec::new();
+    for sample in exp_samples.unwrap_or_default() {
+        expected.push(ExpectedSample {
+            labels: sample.labels.unwrap_or_default(),
+            value: source.number(sample.value)?,
+            histogram: sample.histogram.unwrap_or_default(),
+        });
     }
+    Ok(ExprCheck { at, eval_time: duration(eval_time), expr: expr.unwrap_or_default(), expected })
 }
 
 #[cfg(test)]
@@ -348,6 +392,26 @@ tests:
     }
 
     #[test]
+    fn numbers_are_those_of_yaml() {
+        for (text, expected) in [
+            ("1", Some(1.0)),
+            ("-1.5e3", Some(-1_500.0)),
+            ("+.Inf", Some(f64::INFINITY)),
+            ("-.inf", Some(f64::NEG_INFINITY)),
+            ("0xff", Some(255.0)),
+            ("1_000", Some(1_000.0)),
+            (".5", Some(0.5)),
+            ("Inf", None),
+            ("NaN", None),
+            ("", None),
+            ("one", None),
+        ] {
+            assert_eq!(number(text), expected, "{text}");
+        }
+        assert!(number(".nan").is_some_and(f64::is_nan));
+    }
+
+    #[test]
     fn start_is_a_moment_or_seconds() {
         for (text, millis) in
             [("1609459200", 1_609_459_200_000), ("1.5", 1_500), ("1970-01-01T00:00:02.5Z", 2_500)]
@@ -367,6 +431,8 @@ tests:
         );
         assert!(refused("tests:\n  - {alert_rule_test: [{groupname: a}]}\n").contains("vmalert-tool"));
         assert!(refused("evaluation_interval: soon\n").contains("is not a duration"));
+        let value = "tests: [{promql_expr_test: [{exp_samples: [{value: '1'}]}]}]\n";
+        assert!(refused(value).ends_with("`1` is not a number"), "{}", refused(value));
         assert!(refused("tests: [{start_timestamp: soon}]\n").contains("neither RFC 3339 nor seconds"));
     }
 
