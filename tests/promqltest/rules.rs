@@ -127,7 +127,7 @@ fn rules_of_our_own_files_are_counted_and_refused_one_by_one() {
         [
             "bad-fields.yml:3 -: unknown field `namespace`",
             "bad-fields.yml:9 Up: unknown field `severity`",
-            "bad-template.yml:7 Wrong: annotation `summary`: undefined variable \"$label\"",
+            "bad-template.yml:7 Wrong: annotation `summary`: line 1: variable `$label` is not defined",
         ]
     );
 }
