@@ -57,6 +57,14 @@ pub struct Fold {
 }
 
 impl Fold {
+    /// Empty, for a role that joins nothing to incidents: it does not know which one is the open one of a scope, and no
+    /// snapshot is made of it.
+    pub fn without_scopes() -> Self {
+        let mut fold = Self::default();
+        fold.incidents.forget_scopes();
+        fold
+    }
+
     /// Takes in a record; older ones than the last are ignored.
     ///
     /// A gap is the caller's mistake and leaves a fold that knows less than the ledger: whoever feeds it checks.
