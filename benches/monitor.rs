@@ -22,6 +22,10 @@ const ROWS: usize = 500;
 const SCRAPES: usize = 10;
 const SAMPLES: usize = SERIES * METRICS * SCRAPES;
 
+/// The program's: what is measured is what runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     divan::main();
 }

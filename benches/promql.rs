@@ -11,6 +11,10 @@ const SERIES: usize = 10_000;
 const METRICS: usize = 10;
 const STEP_MILLIS: i64 = 1_000;
 
+/// The program's: what is measured is what runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     divan::main();
 }

@@ -16,6 +16,10 @@ use homeostat::model::{
 use homeostat::wire::frame::FrameView;
 use homeostat::wire::{ContentType, frame, ledger, table};
 
+/// The program's: what is measured is what runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     divan::main();
 }

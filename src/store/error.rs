@@ -43,7 +43,7 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
-    /// The change may or may not be on disk; reads answer as of the sequence applied before it.
+    /// The change may or may not be on disk; reads answer as of the sequence applied before it, or fail with the engine.
     #[error(
         "the change up to ledger sequence {applied} was not stored: {reason}; the store must be reopened"
     )]
@@ -53,7 +53,7 @@ pub enum StoreError {
         /// What went wrong.
         reason: String,
     },
-    /// An earlier failure closed the store for writing; reads go on.
+    /// An earlier failure closed the store for writing; reads go on as long as the engine lets them.
     #[error("the store takes no writes until it is reopened: {reason}")]
     Refusing {
         /// The first failure.

@@ -8,7 +8,11 @@ use crate::work::{self, Work};
 pub(crate) fn check_refusal(store: &Store, error: &StoreError) {
     assert!(matches!(error, StoreError::NotStored { .. }), "{error}");
     let applied = store.applied();
-    assert_eq!(work::contents(store), work::model_at(applied), "reads go on, as of {applied}");
+    match work::try_contents(store) {
+        Ok(found) => assert_eq!(found, work::model_at(applied), "reads go on, as of {applied}"),
+        // A thread of sled that meets the full disk by itself makes every later call fail, reads too.
+        Err(error) => assert!(matches!(error, StoreError::System { .. }), "{error}"),
+    }
     let again = store.apply(&work::change(applied + 1)).unwrap_err();
     assert!(matches!(again, StoreError::Refusing { .. }), "{again}");
     assert!(store.stats().unwrap().refusing.is_some());

@@ -65,11 +65,16 @@ pub(crate) fn model_at(applied: u64) -> Model {
 
 /// Everything in the store, page by page.
 pub(crate) fn contents(store: &Store) -> Model {
+    try_contents(store).unwrap()
+}
+
+/// The same, where a read may fail.
+pub(crate) fn try_contents(store: &Store) -> Result<Model, StoreError> {
     let mut model = Model::new();
     for table in Table::ALL {
         let mut range = KeyRange::all();
         loop {
-            let page = store.scan(table, &range, 7).unwrap();
+            let page = store.scan(table, &range, 7)?;
             if let Some(last) = page.records.last() {
                 range = range.after(&last.key);
             }
@@ -79,7 +84,7 @@ pub(crate) fn contents(store: &Store) -> Model {
             }
         }
     }
-    model
+    Ok(model)
 }
 
 /// What a child does until it is killed or fails.

@@ -75,7 +75,7 @@ impl Executor {
     /// number that nonces are drawn from.
     pub fn new(instance: Arc<str>, configuration: Arc<Configuration>, seed: u128) -> Self {
         Self {
-            fold: Fold::default(),
+            fold: Fold::without_scopes(),
             configuration,
             outbox: Outbox::new(Role::Executor, instance),
             leases: BTreeMap::new(),

@@ -64,17 +64,38 @@ impl IncidentState {
 }
 
 /// All incidents that are not forgotten.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Incidents {
     known: ById<IncidentId, IncidentState>,
-    /// Looked up, never iterated.
-    open_by_scope: FxHashMap<Labels, IncidentId>,
+    /// Looked up, never iterated. `None` where nobody asks: by its labels each incident is looked up at a price.
+    open_by_scope: Option<FxHashMap<Labels, IncidentId>>,
     /// Open, but none of their episodes fires.
     quiet: BTreeSet<IncidentId>,
     last_analysis: BTreeMap<Shard, u64>,
 }
 
+impl Default for Incidents {
+    fn default() -> Self {
+        Self {
+            known: ById::default(),
+            open_by_scope: Some(FxHashMap::default()),
+            quiet: BTreeSet::new(),
+            last_analysis: BTreeMap::new(),
+        }
+    }
+}
+
 impl Incidents {
+    /// Does not know which incident is the open one of a scope, from now on.
+    pub(super) fn forget_scopes(&mut self) {
+        self.open_by_scope = None;
+    }
+
+    /// Whether it knows which incident is the open one of a scope.
+    pub(super) fn knows_scopes(&self) -> bool {
+        self.open_by_scope.is_some()
+    }
+
     /// An incident.
     pub fn get(&self, id: IncidentId) -> Option<&IncidentState> {
         self.known.get(id)
@@ -87,7 +108,7 @@ impl Incidents {
 
     /// The open incident of a scope.
     pub fn open_in(&self, scope: &Labels) -> Option<&IncidentState> {
-        self.open_by_scope.get(scope).and_then(|id| self.known.get(*id))
+        self.open_by_scope.as_ref()?.get(scope).and_then(|id| self.known.get(*id))
     }
 
     /// Open incidents of which no episode fires any more.
@@ -152,7 +173,9 @@ impl Incidents {
         state.forget_resolved(record.stored_at, episodes);
         match incident.phase {
             IncidentPhase::Open => {
-                self.open_by_scope.insert(incident.scope.clone(), id);
+                if let Some(open) = &mut self.open_by_scope {
+                    open.insert(incident.scope.clone(), id);
+                }
                 if state.firing.is_empty() {
                     self.quiet.insert(id);
                 } else if was_quiet {
@@ -163,8 +186,10 @@ impl Incidents {
                 if was_quiet {
                     self.quiet.remove(&id);
                 }
-                if self.open_by_scope.get(&incident.scope) == Some(&id) {
-                    self.open_by_scope.remove(&incident.scope);
+                if let Some(open) = &mut self.open_by_scope
+                    && open.get(&incident.scope) == Some(&id)
+                {
+                    open.remove(&incident.scope);
                 }
             }
         }
@@ -205,7 +230,8 @@ impl Incidents {
 
     /// The incidents that are the open ones of their scopes.
     pub(super) fn open(&self) -> BTreeSet<IncidentId> {
-        self.open_by_scope.values().copied().collect()
+        debug_assert!(self.knows_scopes(), "a fold that does not know the scopes is no beginning for others");
+        self.open_by_scope.iter().flat_map(FxHashMap::values).copied().collect()
     }
 
     /// Where the newest analyses stand.
@@ -219,16 +245,18 @@ impl Incidents {
         last_analyses: &[(Shard, u64)],
     ) -> Self {
         let mut restored = Self { last_analysis: last_analyses.iter().copied().collect(), ..Self::default() };
+        let mut open_by_scope = FxHashMap::default();
         for state in states {
             let id = state.incident.id;
             if open.contains(&id) {
-                restored.open_by_scope.insert(state.incident.scope.clone(), id);
+                open_by_scope.insert(state.incident.scope.clone(), id);
             }
             if state.firing.is_empty() && !state.is_closed() {
                 restored.quiet.insert(id);
             }
             restored.known.insert(id, state);
         }
+        restored.open_by_scope = Some(open_by_scope);
         restored
     }
 }

@@ -28,7 +28,7 @@ pub use snapshot::{
 };
 pub use waiting::{Order, Waiting};
 
-use crate::model::{Admission, Basis, Entry, Generation, IncidentId, Mode, Record, Timestamp, Topic};
+use crate::model::{Admission, Basis, Entry, Generation, IncidentId, Record, Timestamp, Topic};
 
 /// How long what is over stays known. Longer than the server's duplicate window of ten minutes: past that window it is
 /// the fold that drops a repeated message.
@@ -57,6 +57,14 @@ pub struct Fold {
 }
 
 impl Fold {
+    /// Empty, for a role that joins nothing to incidents: it does not know which one is the open one of a scope, and no
+    /// snapshot is made of it.
+    pub fn without_scopes() -> Self {
+        let mut fold = Self::default();
+        fold.incidents.forget_scopes();
+        fold
+    }
+
     /// Takes in a record; older ones than the last are ignored.
     ///
     /// A gap is the caller's mistake and leaves a fold that knows less than the ledger: whoever feeds it checks.
@@ -180,8 +188,7 @@ impl Fold {
 
     fn note_if_over(&mut self, incident: IncidentId) {
         let closed = self.incidents.get(incident).is_some_and(IncidentState::is_closed);
-        let plans_over = self.plans.of(incident).all(|plan| plan.plan.mode == Mode::Shadow || plan.is_over());
-        if closed && plans_over {
+        if closed && self.plans.are_over(incident) {
             self.over.push_back((self.stored_at, incident));
         }
     }

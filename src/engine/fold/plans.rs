@@ -129,6 +129,18 @@ impl Plans {
         self.live.iter().filter_map(|(_, id)| self.known.get(*id))
     }
 
+    /// Whether none of an incident's plans is to be carried out any more.
+    pub fn are_over(&self, incident: IncidentId) -> bool {
+        let mut plans = self.by_incident.get(incident).into_iter().flat_map(Few::iter);
+        self.live.is_empty() || !plans.any(|(_, plan)| self.is_live(*plan))
+    }
+
+    /// Without a look at the plan itself: of a storm, most plans are far from the processor when they are over.
+    fn is_live(&self, plan: PlanId) -> bool {
+        !self.live.is_empty()
+            && self.known.get(plan).is_some_and(|state| self.live.contains(&(state.sequence, plan)))
+    }
+
     /// An attempt.
     pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
         let (plan, action) = self.plan_of_attempt.get(id)?;
@@ -240,18 +252,13 @@ impl Plans {
     /// Forgets the plans of an incident, unless one of them is at work; whether they are forgotten.
     pub(super) fn forget(&mut self, incident: IncidentId) -> bool {
         let Some(plans) = self.by_incident.remove(incident) else { return true };
-        let is_at_work = |plan: PlanId| {
-            self.known.get(plan).is_some_and(|plan| plan.plan.mode == Mode::Auto && !plan.is_over())
-        };
-        if plans.iter().any(|(_, plan)| is_at_work(*plan)) {
+        if plans.iter().any(|(_, plan)| self.is_live(*plan)) {
             self.by_incident.insert(incident, plans);
             return false;
         }
         for (_, plan) in plans.iter() {
             if let Some(state) = self.known.remove(*plan) {
-                if state.plan.mode == Mode::Auto {
-                    self.live.remove(&(state.sequence, *plan));
-                }
+                self.live.remove(&(state.sequence, *plan));
                 for attempt in state.attempts.values().flatten() {
                     self.plan_of_attempt.remove(attempt.intent.attempt);
                 }

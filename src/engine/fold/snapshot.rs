@@ -152,10 +152,14 @@ impl Fold {
         }
     }
 
-    /// Becomes the one that knows more.
+    /// Becomes the one that knows more, of what it is asked for.
     pub(in crate::engine) fn take_over(&mut self, known: &Self) {
         if known.applied > self.applied {
+            let knows_scopes = self.incidents.knows_scopes();
             *self = known.clone();
+            if !knows_scopes {
+                self.incidents.forget_scopes();
+            }
         }
     }
 

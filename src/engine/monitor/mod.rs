@@ -85,7 +85,7 @@ impl Monitor {
     /// A core that knows nothing yet. `cell` is in the ids of all episodes.
     pub fn new(cell: Arc<str>, instance: Arc<str>, configuration: Arc<Configuration>) -> Self {
         let mut monitor = Self {
-            fold: Fold::default(),
+            fold: Fold::without_scopes(),
             configuration: Arc::default(),
             outbox: Outbox::new(Role::Monitor, instance),
             instant: None,

@@ -66,7 +66,7 @@ impl Planner {
     /// A core that knows nothing yet.
     pub fn new(instance: Arc<str>, configuration: Arc<Configuration>) -> Self {
         Self {
-            fold: Fold::default(),
+            fold: Fold::without_scopes(),
             configuration,
             outbox: Outbox::new(Role::Planner, instance),
             waiting: BTreeMap::new(),
