@@ -85,6 +85,9 @@ impl Evaluation {
         if gives == Gives::Samples {
             return self.record(producers, rule, elements, at);
         }
+        if !self.recognise(rule, &elements, at) {
+            return self.skip(rule, at, "two elements have the labels of one violation");
+        }
         for Element { labels, value } in elements {
             self.observe_element(producers, rule, labels, value, at);
         }

@@ -224,7 +224,7 @@ impl Evaluation {
         }
     }
 
-    fn found<'a>(&'a self, element: &'a Labels, value: f64, at: Timestamp) -> Found<'a> {
+    pub(super) fn found<'a>(&'a self, element: &'a Labels, value: f64, at: Timestamp) -> Found<'a> {
         Found { element, value, at, store: &self.store }
     }
 

@@ -7,6 +7,7 @@
 mod counters;
 mod deadlines;
 mod drafts;
+mod elements;
 mod episodes;
 mod evaluation;
 mod grid;
