@@ -166,7 +166,12 @@ fn configuration(rules: &[(String, u64)]) -> Arc<Configuration> {
         labels: Vec::new(),
         annotations: Vec::new(),
     });
-    let group =
-        RuleGroup { name: "bench".into(), file: "bench.yaml".into(), interval: None, rules: rules.collect() };
+    let group = RuleGroup {
+        name: "bench".into(),
+        file: "bench.yaml".into(),
+        interval: None,
+        pulse: Duration::from_mins(1),
+        rules: rules.collect(),
+    };
     Arc::new(Configuration { generation: Generation(1), groups: vec![group], ..Configuration::default() })
 }

@@ -113,6 +113,7 @@ fn configuration() -> Configuration {
             name: "bench".into(),
             file: "bench".into(),
             interval: None,
+            pulse: Duration::from_mins(1),
             rules: vec![rule],
         }],
         playbooks: vec![playbook],

@@ -71,6 +71,8 @@ pub struct RuleGroup {
     pub file: Arc<str>,
     /// Prometheus' evaluation interval; `None` evaluates on every sample.
     pub interval: Option<Duration>,
+    /// Where it is evaluated on every sample: how often it is evaluated although none came, because windows move on.
+    pub pulse: Duration,
     /// The rules that could be loaded.
     pub rules: Vec<Rule>,
 }

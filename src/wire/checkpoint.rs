@@ -11,8 +11,9 @@ use super::msgpack::{self, Limits};
 use super::words::mirrored;
 use super::{DecodeError, EncodeError};
 use crate::engine::monitor::{
-    Course, Delay, GridSnapshot, JoinSnapshot, Lane, Measurement, MonitorSnapshot, Producer, RuleKey,
-    RuleSnapshot, ScrapeSnapshot, SeriesSnapshot, Stage, TableSnapshot, ViolationSnapshot, WaitingFrame,
+    Course, Delay, GridSnapshot, JoinSnapshot, Lane, Measurement, MonitorSnapshot, Producer, PulseSnapshot,
+    RuleKey, RuleSnapshot, ScrapeSnapshot, SeriesSnapshot, Stage, TableSnapshot, ViolationSnapshot,
+    WaitingFrame,
 };
 use crate::model::{Entry, EpisodeId, Labels, RuleName, TableHash, Timestamp};
 
@@ -65,6 +66,7 @@ mirrored! {
     Course => CourseShape,
     Stage => StageShape,
     GridSnapshot => GridShape,
+    PulseSnapshot => PulseShape,
     JoinSnapshot => JoinShape,
     ScrapeSnapshot => ScrapeShape,
     WaitingFrame => WaitingShape,
@@ -92,6 +94,8 @@ struct MonitorShape {
     rules: Vec<RuleSnapshot>,
     violations: Vec<ViolationSnapshot>,
     grids: Vec<GridSnapshot>,
+    #[serde(default)]
+    pulses: Vec<PulseSnapshot>,
     joins: Vec<JoinSnapshot>,
     scrapes: Vec<ScrapeSnapshot>,
     waiting: Vec<WaitingFrame>,
@@ -234,6 +238,15 @@ struct GridShape {
     #[serde(default)]
     due_at: Timestamp,
     lanes: Vec<(u32, u32)>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "PulseSnapshot")]
+struct PulseShape {
+    name: Arc<str>,
+    #[serde(rename = "interval_ms", with = "millis")]
+    interval: Duration,
+    next: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]

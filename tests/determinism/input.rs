@@ -242,6 +242,7 @@ fn configuration() -> Configuration {
         name: name.into(),
         file: "rules.yaml".into(),
         interval: interval.map(Duration::from_secs),
+        pulse: Duration::from_secs(20),
         rules,
     };
     let causes = vec![CauseEntry {

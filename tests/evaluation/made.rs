@@ -101,7 +101,7 @@ fn labels_for(selector: &Selector, instance: &str) -> Option<Labels> {
 fn candidates(told: &str) -> Vec<String> {
     let words = told.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | '.' | '+')));
     let mut values: Vec<String> = words.map(str::to_owned).collect();
-    values.extend(["".to_owned(), "x".to_owned(), "1".to_owned(), "500".to_owned(), "/".to_owned()]);
+    values.extend([String::new(), "x".to_owned(), "1".to_owned(), "500".to_owned(), "/".to_owned()]);
     values
 }
 

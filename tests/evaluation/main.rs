@@ -27,11 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(15);
 /// The groups of our own rule files, and of the public ones.
 fn groups() -> Vec<GroupText> {
     let folders = [Some(corpus::own("rules")), corpus::public("rules")];
-    let files = folders.iter().flatten().flat_map(|folder| {
-        let mut files = corpus::files(folder, "yml");
-        files.extend(corpus::files(folder, "yml").iter().filter(|_| false).cloned());
-        files
-    });
+    let files = folders.iter().flatten().flat_map(|folder| corpus::files(folder, ".yml"));
     let mut groups = Vec::new();
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
@@ -68,7 +64,7 @@ fn for_drawn_groups(spreads: bool, check: impl Fn(&GroupText, &Made) -> Result<(
 }
 
 fn with_interval(group: &GroupText, interval: Option<Duration>) -> RuleGroup {
-    RuleGroup { interval, ..group.accepted(|_| true) }
+    RuleGroup { interval, pulse: INTERVAL, ..group.accepted(|_| true) }
 }
 
 #[test]

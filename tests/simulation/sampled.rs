@@ -391,6 +391,12 @@ fn configuration() -> Configuration {
         .map(|alert| rule(alert, format!(r#"load{{kind="{alert}"}} > 5"#), HOLD))
         .collect();
     rules.push(rule(PEAK, "load > 8".into(), Duration::ZERO));
-    let group = RuleGroup { name: "load".into(), file: "load.yaml".into(), interval: None, rules };
+    let group = RuleGroup {
+        name: "load".into(),
+        file: "load.yaml".into(),
+        interval: None,
+        pulse: Duration::from_mins(1),
+        rules,
+    };
     Configuration { groups: vec![group], ..stage::configuration() }
 }

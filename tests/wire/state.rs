@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use homeostat::engine::fold::{Effectiveness, Fold, FoldSnapshot};
 use homeostat::engine::monitor::{
-    Course, Delay, GridSnapshot, JoinSnapshot, Lane, Measurement, MonitorSnapshot, Producer, RuleKey,
-    RuleSnapshot, ScrapeSnapshot, SeriesSnapshot, Stage, TableSnapshot, ViolationSnapshot, WaitingFrame,
+    Course, Delay, GridSnapshot, JoinSnapshot, Lane, Measurement, MonitorSnapshot, Producer, PulseSnapshot,
+    RuleKey, RuleSnapshot, ScrapeSnapshot, SeriesSnapshot, Stage, TableSnapshot, ViolationSnapshot,
+    WaitingFrame,
 };
 use homeostat::model::{Entry, EpisodeId, Labels, Record, RuleName, Timestamp, Topic};
 use homeostat::wire::checkpoint::{self, Checkpoint};
@@ -97,6 +98,7 @@ fn snapshot() -> MonitorSnapshot {
             may_pass: true,
             due_at: AT,
         }],
+        pulses: vec![PulseSnapshot { name: "g".into(), interval: Duration::from_mins(1), next: Some(AT) }],
         joins: vec![JoinSnapshot { rule: 0, at: AT, due: AT }],
         scrapes: vec![ScrapeSnapshot {
             producer: 0,

@@ -12,6 +12,7 @@ use super::index::{Binding, Index, NONE};
 use super::joins::{Joins, Reader, ScrapeKey, joined_at};
 use super::live::{Beginning, Lives, Source, earliest};
 use super::producers::{ProducerId, Producers};
+use super::pulse::Pulse;
 use super::rules::{Path, Rule, place_of};
 use super::tables::{FORGOTTEN, REFUSED, Table};
 use crate::engine::promql::{Appended, Expr, Limits, Scope, SeriesStore, Value};
@@ -27,6 +28,9 @@ pub(super) struct Evaluation {
     /// The paths of the rules, beside them: all that most samples look at.
     pub(super) paths: Vec<Path>,
     pub(super) grids: Vec<Grid>,
+    pub(super) pulses: Vec<Pulse>,
+    /// Whether nothing is left that changes with time alone: the next sample wakes it.
+    pub(super) pulses_rest: bool,
     pub(super) lives: Lives,
     pub(super) deadlines: Deadlines,
     pub(super) joins: Joins,
@@ -80,6 +84,8 @@ impl Evaluation {
             rules: Vec::new(),
             paths: Vec::new(),
             grids: Vec::new(),
+            pulses: Vec::new(),
+            pulses_rest: false,
             lives: Lives::default(),
             deadlines: Deadlines::default(),
             joins: Joins::default(),
@@ -112,6 +118,7 @@ impl Evaluation {
     /// Takes in the rows of a frame, in their order.
     pub(super) fn take_rows(&mut self, arrived: Arrived<'_>, frame: &Frame, table: &mut Table) {
         self.frame_number += 1;
+        self.pulses_rest = false;
         let mut batch_at = Timestamp::MIN;
         for row in &frame.rows {
             let place = table.places.get(usize::from(row.series)).copied().unwrap_or(REFUSED);
@@ -145,7 +152,7 @@ impl Evaluation {
                 Path::Threshold { comparison, bound } => {
                     let held = Path::compare(comparison, bound, row.value);
                     if held.is_some() || binding.violation != NONE {
-                        self.observe(arrived, (binding_at, place), row.at, held);
+                        self.observe(arrived, (binding_at, place), (row.at, row.at), held);
                     }
                 }
                 Path::Separable => self.batch.push((binding_at, place)),
@@ -218,7 +225,7 @@ impl Evaluation {
         let seen_at = self.seen_at(binding.violation, at);
         let held = self.value_of(binding.rule, place, seen_at);
         if held.is_some() || binding.violation != NONE {
-            self.observe(arrived, (binding_at, place), at, held);
+            self.observe(arrived, (binding_at, place), (at, at), held);
         }
     }
 
@@ -227,16 +234,16 @@ impl Evaluation {
         self.lives.get(violation).map_or(at, |live| live.course.evaluated_at.max(at))
     }
 
-    /// A rule was evaluated for one series at its newest sample, read at `read_at`.
+    /// A rule was evaluated for one series at `at`; its newest sample was read at `read_at`.
     pub(super) fn observe(
         &mut self,
         arrived: Arrived<'_>,
         (binding_at, place): (usize, u32),
-        read_at: Timestamp,
+        (read_at, at): (Timestamp, Timestamp),
         held: Option<f64>,
     ) {
         let Binding { rule, violation } = self.index.bindings[binding_at];
-        let mut at = read_at;
+        let mut at = at;
         if violation != NONE {
             at = self.seen_at(violation, at);
             // What was due before this sample comes before it.

@@ -18,6 +18,7 @@ mod joins;
 mod live;
 mod phases;
 mod producers;
+mod pulse;
 mod reconfigure;
 mod recording;
 mod rules;
@@ -39,8 +40,8 @@ pub use phases::{Course, Stage};
 pub use producers::{Delay, Lane, Measurement, Producer};
 pub use rules::RuleKey;
 pub use snapshot::{
-    GridSnapshot, JoinSnapshot, MonitorSnapshot, RuleSnapshot, ScrapeSnapshot, SeriesSnapshot, TableSnapshot,
-    ViolationSnapshot,
+    GridSnapshot, JoinSnapshot, MonitorSnapshot, PulseSnapshot, RuleSnapshot, ScrapeSnapshot, SeriesSnapshot,
+    TableSnapshot, ViolationSnapshot,
 };
 pub use tables::WaitingFrame;
 
@@ -169,6 +170,7 @@ impl Monitor {
             }
         }
         self.evaluation.run_grids(&self.producers, now);
+        self.evaluation.run_pulses(&self.producers, now);
         self.evaluation.settle_orphans(&self.producers, now);
         self.sweep(now);
         now
@@ -394,6 +396,7 @@ impl Monitor {
             self.evaluation.deadlines.next(&self.producers),
             self.evaluation.joins.next(),
             self.evaluation.next_grid_point(now),
+            self.evaluation.next_pulse(&self.producers),
             self.evaluation.orphans_at,
         ];
         // What is due already has come up in this instant, and is for the next one.

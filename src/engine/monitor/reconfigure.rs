@@ -10,6 +10,7 @@ use super::index::NONE;
 use super::live::Source;
 use super::phases::Stage;
 use super::producers::Producers;
+use super::pulse::Pulse;
 use super::rules::{Compiled, GridGroup, Path, Rule, RuleKey, compile, place_of};
 use super::tables::Tables;
 use crate::engine::Configuration;
@@ -18,7 +19,7 @@ use crate::model::{Phase, Reason, Timestamp};
 impl Evaluation {
     /// Evaluates by other rules from now on.
     pub(super) fn configure(&mut self, producers: &Producers, configuration: &Configuration, now: Timestamp) {
-        let Compiled { mut rules, groups, unusable } = compile(configuration);
+        let Compiled { mut rules, groups, pulses, unusable } = compile(configuration);
         let place_of_key: BTreeMap<RuleKey, u32> =
             rules.iter().zip(0..).map(|(rule, place)| (rule.key.clone(), place)).collect();
         let moved: Vec<Option<u32>> =
@@ -42,6 +43,7 @@ impl Evaluation {
         self.joins.renumber(to);
         self.deadlines.retain(|target| !matches!(target, Target::Rule(_)));
         self.install(rules, groups);
+        self.install_pulses(pulses);
         for rule in (0..place_of(self.rules.len())).filter(|rule| !moved.contains(&Some(*rule))) {
             self.look_back(rule);
         }
@@ -52,6 +54,16 @@ impl Evaluation {
         for rule in unusable {
             let text = format!("rule {} cannot be evaluated: {}", rule.name, rule.cause);
             self.drafts.report(Reason::Refused, &rule.name.to_string(), text, now);
+        }
+    }
+
+    /// Groups that are the same go on where they are.
+    fn install_pulses(&mut self, pulses: Vec<Pulse>) {
+        let known = std::mem::take(&mut self.pulses);
+        for mut pulse in pulses {
+            let same = |known: &&Pulse| known.group == pulse.group && known.interval == pulse.interval;
+            pulse.next = known.iter().find(same).and_then(|known| known.next);
+            self.pulses.push(pulse);
         }
     }
 

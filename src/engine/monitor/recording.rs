@@ -75,7 +75,7 @@ impl Evaluation {
                 Path::Threshold { comparison, bound } => {
                     let held = Path::compare(comparison, bound, value);
                     if held.is_some() || binding.violation != NONE {
-                        self.observe(arrived, (binding_at, place), at, held);
+                        self.observe(arrived, (binding_at, place), (at, at), held);
                     }
                 }
                 Path::Separable => self.evaluate_one(arrived, (binding_at, place), at),

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use super::intake::{EXTERNAL_GROUP, SEVERITY};
 use super::phases::Timing;
 use super::producers::ProducerId;
+use super::pulse::Pulse;
 use super::recording::Recorded;
 use super::texts::Texts;
 use crate::engine::Configuration;
@@ -155,6 +156,7 @@ pub(super) struct Unusable {
 pub(super) struct Compiled {
     pub(super) rules: Vec<Rule>,
     pub(super) groups: Vec<GridGroup>,
+    pub(super) pulses: Vec<Pulse>,
     pub(super) unusable: Vec<Unusable>,
 }
 
@@ -189,6 +191,9 @@ pub(super) fn compile(configuration: &Configuration) -> Compiled {
             *number += 1;
             grid_rules.push(place_of(compiled.rules.len()));
             compiled.rules.push(rule_of(spec, key, (expr, texts), path));
+        }
+        if grid.is_none() {
+            compiled.pulses.extend(pulse_of(group, &grid_rules, &compiled.rules));
         }
         if let Some(interval) = grid {
             let group = GridGroup { name: Arc::clone(&group.name), interval, rules: grid_rules };
@@ -225,6 +230,15 @@ fn path_of(gives: Gives, expr: &Expr) -> Path {
         None if expr.is_separable() => Path::Separable,
         None => Path::Joined,
     }
+}
+
+/// Thresholds are compared with a sample, which stays what it is.
+fn pulse_of(group: &model::RuleGroup, places: &[u32], rules: &[Rule]) -> Option<Pulse> {
+    let moves = |place: &u32| matches!(rules[*place as usize].path, Path::Separable | Path::Joined);
+    let rules: Vec<u32> = places.iter().copied().filter(moves).collect();
+    let (name, interval) = (Arc::clone(&group.name), group.pulse);
+    let is_any = !rules.is_empty() && interval.as_millis() > 0;
+    is_any.then_some(Pulse { group: name, interval, rules, next: None })
 }
 
 fn key_of(spec: &model::Rule, interval: Option<Duration>) -> RuleKey {

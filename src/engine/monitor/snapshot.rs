@@ -14,6 +14,7 @@ use super::joins::{Reader, Scrape};
 use super::live::{Live, Source};
 use super::phases::Course;
 use super::producers::{Producer, ProducerId, Producers};
+use super::pulse::Pulse;
 use super::recording::Recorded;
 use super::rules::{Path, RuleKey, place_of};
 use super::tables::{FORGOTTEN, REFUSED, WaitingFrame};
@@ -47,6 +48,8 @@ pub struct MonitorSnapshot {
     pub violations: Vec<ViolationSnapshot>,
     /// Groups with an interval.
     pub grids: Vec<GridSnapshot>,
+    /// Groups that are evaluated on every sample, and at points for what is silent.
+    pub pulses: Vec<PulseSnapshot>,
     /// Evaluations that wait for the rest of their moment.
     pub joins: Vec<JoinSnapshot>,
     /// Scrapes that are not whole.
@@ -157,6 +160,17 @@ pub struct JoinSnapshot {
     pub due: Timestamp,
 }
 
+/// How far a group is that is evaluated at points for what is silent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PulseSnapshot {
+    /// The group.
+    pub name: Arc<str>,
+    /// Between its points.
+    pub interval: Duration,
+    /// The next point.
+    pub next: Option<Timestamp>,
+}
+
 /// A scrape that is not whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScrapeSnapshot {
@@ -210,6 +224,7 @@ impl Monitor {
             rules: evaluation.rule_snapshots(),
             violations: evaluation.violation_snapshots(&number_of),
             grids: evaluation.grid_snapshots(),
+            pulses: evaluation.pulse_snapshots(),
             joins: evaluation.join_snapshots(),
             scrapes: evaluation.scrape_snapshots(),
             waiting: self.tables.waiting().cloned().collect(),
@@ -347,6 +362,15 @@ impl Evaluation {
         lives.filter_map(|place| self.lives.get(place)).map(snapshot).collect()
     }
 
+    fn pulse_snapshots(&self) -> Vec<PulseSnapshot> {
+        let snapshot = |pulse: &Pulse| PulseSnapshot {
+            name: Arc::clone(&pulse.group),
+            interval: pulse.interval,
+            next: pulse.next,
+        };
+        self.pulses.iter().map(snapshot).collect()
+    }
+
     fn grid_snapshots(&self) -> Vec<GridSnapshot> {
         let snapshot = |grid: &super::grid::Grid| GridSnapshot {
             name: Arc::clone(&grid.group.name),
@@ -411,6 +435,12 @@ impl Evaluation {
                 (grid.next, grid.has_begun) = (saved.next, saved.has_begun);
                 (grid.may_pass, grid.due_at) = (saved.may_pass, saved.due_at);
                 grid.lanes = saved.lanes.iter().map(|(lane, bucket)| (ProducerId(*lane), *bucket)).collect();
+            }
+        }
+        for saved in &snapshot.pulses {
+            let same = |pulse: &&mut Pulse| pulse.group == saved.name && pulse.interval == saved.interval;
+            if let Some(pulse) = self.pulses.iter_mut().find(same) {
+                pulse.next = saved.next;
             }
         }
         for saved in &snapshot.joins {

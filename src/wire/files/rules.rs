@@ -107,6 +107,7 @@ impl GroupText {
             name: Arc::clone(&self.name),
             file: Arc::clone(&self.file),
             interval: self.grid(),
+            pulse: self.interval.unwrap_or(INTERVAL_DEFAULT),
             rules: rules.collect(),
         }
     }

@@ -40,7 +40,8 @@ pub(super) fn rule(alert: &str, expr: &str, hold: u64, keep_firing: u64) -> Rule
 
 pub(super) fn configuration(generation: u64, interval: Option<u64>, rules: Vec<Rule>) -> Arc<Configuration> {
     let interval = interval.map(Duration::from_secs);
-    let group = RuleGroup { name: "g".into(), file: "g.yaml".into(), interval, rules };
+    let group =
+        RuleGroup { name: "g".into(), file: "g.yaml".into(), interval, pulse: Duration::from_mins(1), rules };
     Arc::new(Configuration {
         generation: Generation(generation),
         groups: vec![group],
