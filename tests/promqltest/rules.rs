@@ -144,7 +144,7 @@ fn rule_files_in_the_wild_load() {
     for (file, reason) in [
         ("invalid_rules.yaml", "unknown field `unexpected_field`"),
         ("bad-rules-syntax.yml", "the expression ends where an operand is expected"),
-        ("rules-bad.yml", "undefined variable"),
+        ("rules-bad.yml", "variable `$label` is not defined"),
         // Only with a feature flag of Prometheus.
         ("features.yml", "`anchored` is not supported"),
     ] {

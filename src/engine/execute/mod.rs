@@ -75,7 +75,8 @@ impl Executor {
     /// number that nonces are drawn from.
     pub fn new(instance: Arc<str>, configuration: Arc<Configuration>, seed: u128) -> Self {
         Self {
-            fold: Fold::without_scopes(),
+            // The fold is kept from here, and is a beginning for every role.
+            fold: Fold::default(),
             configuration,
             outbox: Outbox::new(Role::Executor, instance),
             leases: BTreeMap::new(),
