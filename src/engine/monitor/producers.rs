@@ -254,6 +254,14 @@ impl Producers {
         })
     }
 
+    /// The longest lag of all when this instant is over.
+    pub(super) fn longest_coming_lag(&self) -> i64 {
+        let coming: BTreeMap<u32, i64> = self.coming_lags().map(|(id, lag)| (id.0, lag)).collect();
+        let known = (0..self.known.len()).filter_map(|place| u32::try_from(place).ok());
+        let lag = |place: u32| coming.get(&place).copied().unwrap_or_else(|| self.lag(ProducerId(place)));
+        known.map(lag).max().unwrap_or(0)
+    }
+
     /// The longest lag of all.
     pub(super) fn longest_lag(&self) -> i64 {
         (0..self.known.len())

@@ -70,7 +70,8 @@ impl Evaluation {
         if self.pulses_rest {
             return None;
         }
-        let wait = wait(producers);
+        // What was heard in this instant counts when it is over, and may bring the point forward.
+        let wait = wait(producers).min(wait_after(producers.longest_coming_lag()));
         self.pulses.iter().filter_map(|pulse| Some(pulse.next? + wait)).min()
     }
 
@@ -131,5 +132,9 @@ impl Evaluation {
 
 /// How long after a point every producer's samples up to there are in.
 fn wait(producers: &Producers) -> Duration {
-    Duration::from_millis(u64::try_from(producers.longest_lag()).unwrap_or(0)) + JOIN_WAIT
+    wait_after(producers.longest_lag())
+}
+
+fn wait_after(lag: i64) -> Duration {
+    Duration::from_millis(u64::try_from(lag).unwrap_or(0)) + JOIN_WAIT
 }
