@@ -238,6 +238,7 @@ impl<'s> Evaluation<'s> {
                 continue;
             }
             if histogram::make_monotonic(&mut known.buckets)
+                && histogram::is_telling(&known.buckets)
                 && quantiles.iter().any(|q| quantile::is_valid(*q))
             {
                 let metric = items[known.first].tag.metric_name();
