@@ -93,15 +93,20 @@ impl<'r> Grammar<'r> {
         let is_known = !expression.has(Hazard::Choice) && !expression.has(Hazard::Rounding);
         let is_damaged = self.rng.u32(..DAMAGED_ONE_IN) == 0 && is_known;
         let expression = if is_damaged { self.damaged(&expression) } else { expression };
-        let when = if is_range { self.range() } else { When::Instant(self.time()) };
+        let parts = expression.parts();
+        let has_subquery = parts.iter().any(|part| part.kind == Kind::Matrix && part.children().count() > 0);
+        let when = if is_range { self.range(has_subquery) } else { When::Instant(self.time()) };
         Question { expression, when }
     }
 
-    fn range(&mut self) -> When {
+    /// Of a subquery Prometheus evaluates all steps between the first and the last time, whether a window has them or
+    /// not, and tells what there is to say about all: so there are none that no window has.
+    fn range(&mut self, has_subquery: bool) -> When {
         let start = self.time();
-        let step = choose(self.rng, &[1_000, 7_500, 15_000, 30_000, 60_000, 61_001, 300_000]);
-        let end = start + step * self.rng.i64(0..=STEPS_MAX) + self.rng.i64(0..step);
-        When::Range { start, end, step }
+        let steps = [1_000, 7_500, 15_000, 30_000, 60_000, 61_001, 300_000];
+        let step = choose(self.rng, &steps[..steps.len() - usize::from(has_subquery)]);
+        let rest = if has_subquery { 0 } else { self.rng.i64(0..step) };
+        When::Range { start, end: start + step * self.rng.i64(0..=STEPS_MAX) + rest, step }
     }
 
     /// In milliseconds; mostly on the grid of a quarter of a minute.
