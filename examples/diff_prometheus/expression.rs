@@ -11,9 +11,14 @@ pub(crate) enum Kind {
     Text,
 }
 
-/// By how much a value is made larger and smaller to see how much is made of it: fifty times what two libraries may
-/// differ by, and still far below the tolerance of the comparison.
-const NUDGES: [&str; 2] = ["1.00000000000001", "0.99999999999999"];
+/// Values a little larger, a little smaller, and each a little different from the others; infinity stays. A nudge is
+/// fifty times what two libraries may differ by, and still far below the tolerance of the comparison.
+const VECTOR_NUDGES: [&str; 3] = [
+    "({} * 1.00000000000001)",
+    "({} * 0.99999999999999)",
+    "(({} * (1 + 1e-14 * sin({} * 1e9)) > -Inf) or {})",
+];
+const SCALAR_NUDGES: [&str; 2] = ["({} * 1.00000000000001)", "({} * 0.99999999999999)"];
 
 /// Why the value of an expression may not be defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +116,9 @@ impl Expression {
     pub(crate) fn nudged(&self) -> Vec<Self> {
         let mut found = Vec::new();
         if self.hazard == Some(Hazard::Rounding) {
-            found.extend(NUDGES.map(|by| Self::new(self.kind, &format!("({{}} * {by})"), [self.clone()])));
+            let nudges: &[&str] = if self.kind == Kind::Scalar { &SCALAR_NUDGES } else { &VECTOR_NUDGES };
+            let nudged = |nudge: &&str| Self::new(self.kind, nudge, std::iter::repeat_n(self.clone(), 3));
+            found.extend(nudges.iter().map(nudged));
         }
         for (index, piece) in self.pieces.iter().enumerate() {
             let Piece::Part(part) = piece else { continue };

@@ -17,7 +17,7 @@ mod shrink;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use fastrand::Rng;
 use homeostat::engine::promql::SeriesStore;
@@ -123,7 +123,10 @@ async fn run_round(
     let prometheus = Prometheus::with(&options.prometheus, &fleet).await?;
     for case in cases {
         let Some(question) = defined(&mut source(seed, case), &store, tally) else { continue };
-        let (theirs, ours) = (prometheus.ask(&question).await?, question.ask_us(&store));
+        let theirs = prometheus.ask(&question).await.with_context(|| {
+            format!("seed {seed}, case {case}: {} at {:?}", question.expression, question.when)
+        })?;
+        let ours = question.ask_us(&store);
         tally.count(&theirs.value);
         bar.inc(1);
         let Some(what) = theirs.difference(&ours, question.order()) else { continue };

@@ -94,8 +94,12 @@ impl Grammar<'_> {
         self.subqueries += 1;
         let inner = self.vector(depth - 1);
         self.subqueries -= 1;
-        let (lengths, steps) = (["5m", "10m", "2m30s", "20m"], ["1m", "", "30s", "45s", "2m", "17s500ms"]);
-        let (length, step) = (choose(self.rng, &lengths), choose(self.rng, &steps));
+        let lengths = ["5m", "2m30s", "10m", "20m"];
+        let steps = ["1m", "", "45s", "30s", "2m", "17s500ms"];
+        // The steps of a subquery within another multiply.
+        let is_inner = self.subqueries > 0;
+        let length = choose(self.rng, if is_inner { &lengths[..2] } else { &lengths });
+        let step = choose(self.rng, if is_inner { &steps[..3] } else { &steps });
         let modifiers = self.modifiers();
         let template = format!("({{}})[{length}:{step}]{modifiers}");
         Expression::new(Kind::Matrix, &template, [inner])
