@@ -100,7 +100,8 @@ impl Grammar<'_> {
         let is_inner = self.subqueries > 0;
         let length = choose(self.rng, if is_inner { &lengths[..2] } else { &lengths });
         let step = choose(self.rng, if is_inner { &steps[..3] } else { &steps });
-        let modifiers = self.modifiers();
+        // See `NOT_ASKED`.
+        let modifiers = if inner.to_string().contains('@') { String::new() } else { self.modifiers() };
         let template = format!("({{}})[{length}:{step}]{modifiers}");
         Expression::new(Kind::Matrix, &template, [inner])
     }

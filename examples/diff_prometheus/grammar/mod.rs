@@ -27,12 +27,20 @@ pub(crate) const NOT_ASKED: &[(&str, &str)] = &[
     ),
     ("a text in parentheses", "an internal error of Prometheus 3.5"),
     (
-        "an aggregation with a number that changes, of a vector that `@` keeps from changing",
+        "an aggregation with a number that changes, of a vector that does not",
         "the number is not looked at again",
     ),
     ("`@` in the number of an aggregation", "it is not heeded"),
+    (
+        "`@` within a subquery that has a modifier",
+        "another time is meant where the subquery begins at the time of the question",
+    ),
     ("ts_of_last_over_time of a subquery", "an experiment: times before 1970 become 1970"),
     ("timestamp() of a selector with both `@` and `offset`", "the offset is forgotten"),
+    (
+        "absent() of selectors with negative conditions",
+        "its storage changes their order, and with it the labels, if it has samples of about that time",
+    ),
     ("subnormal numbers", "Go's logarithm for amd64 is wrong about them"),
     ("a letter behind a space within brackets", "taken for a colon"),
     ("topk of NaN and infinitely many", "an error only where there are elements until prometheus#16725"),

@@ -58,6 +58,21 @@ fn vector(template: &str, parts: impl IntoIterator<Item = Expression>) -> Expres
     Expression::new(Kind::Vector, template, parts)
 }
 
+/// Whether Prometheus may take a vector for one that does not change with time.
+fn may_be_fixed(argument: &Expression) -> bool {
+    let text = argument.to_string();
+    text.contains('@') || text.contains("vector(")
+}
+
+/// The function, or another one where this one is not asked about the argument, see `NOT_ASKED`.
+fn asked(function: &'static str, argument: &Expression) -> &'static str {
+    match function {
+        "absent" if argument.to_string().contains('!') => "abs",
+        "absent_over_time" if argument.to_string().contains('!') => "present_over_time",
+        _ => function,
+    }
+}
+
 impl Grammar<'_> {
     pub(super) fn vector(&mut self, depth: usize) -> Expression {
         if depth == 0 {
@@ -116,7 +131,7 @@ impl Grammar<'_> {
             _ => {
                 let is_subquery = samples.children().next().is_some();
                 let functions = &WINDOW_FUNCTIONS[..WINDOW_FUNCTIONS.len() - usize::from(is_subquery)];
-                let function = choose(self.rng, functions);
+                let function = asked(choose(self.rng, functions), &samples);
                 vector(&format!("{function}({{}})"), [samples])
             }
         }
@@ -138,7 +153,8 @@ impl Grammar<'_> {
                 let text = argument.to_string();
                 let has_both = text.contains('@') && text.contains("offset");
                 let functions = &MATH_FUNCTIONS[..MATH_FUNCTIONS.len() - usize::from(has_both)];
-                vector(&format!("{}({{}})", choose(self.rng, functions)), [argument])
+                let function = asked(choose(self.rng, functions), &argument);
+                vector(&format!("{function}({{}})"), [argument])
             }
         }
     }
@@ -177,7 +193,11 @@ impl Grammar<'_> {
                 vector(&format!("count_values{grouping} (\"seen\", {{}})"), [argument])
             }
             _ => {
-                let (aggregation, argument) = (choose(self.rng, &AGGREGATIONS), self.vector(depth - 1));
+                let (aggregation, mut argument) = (choose(self.rng, &AGGREGATIONS), self.vector(depth - 1));
+                if aggregation.starts_with("std") {
+                    // Of values that are nearly the same only the last digits count.
+                    argument = vector("({})", [argument]).with_hazard(Some(Hazard::Rounding));
+                }
                 let template = if self.rng.bool() {
                     format!("{aggregation}{grouping} ({{}})")
                 } else {
@@ -206,14 +226,14 @@ impl Grammar<'_> {
     /// How many to choose, see `NOT_ASKED`.
     fn count_beside(&mut self, argument: &Expression) -> Expression {
         let counts = ["1", "2", "3", "5", "0", "-1", "1.9", "(time() / 1e3)"];
-        let is_fixed = argument.to_string().contains('@');
+        let is_fixed = may_be_fixed(argument);
         let count = choose(self.rng, &counts[..counts.len() - usize::from(is_fixed)]);
         Expression::new(Kind::Scalar, count, [])
     }
 
     /// The number of an aggregation: one that may change only where the vector may, see `NOT_ASKED`.
     fn parameter_beside(&mut self, argument: &Expression) -> Expression {
-        let parameter = if argument.to_string().contains('@') { self.number() } else { self.parameter() };
+        let parameter = if may_be_fixed(argument) { self.number() } else { self.parameter() };
         if parameter.to_string().contains('@') { self.number() } else { parameter }
     }
 
