@@ -35,6 +35,10 @@ doc:
 demo *OPTIONS:
     scripts/demo {{ OPTIONS }}
 
+# Our PromQL against a real Prometheus: the same random questions to both
+diff-prometheus *OPTIONS:
+    scripts/diff-prometheus {{ OPTIONS }}
+
 # A nats-server for development, in the foreground
 server:
     "$(scripts/nats-server)" -c deploy/nats/dev.conf

@@ -211,7 +211,7 @@ impl<'s> Evaluation<'s> {
 
     fn sort(&mut self, order: &Order, argument: &Vector, at: usize) -> Items<'s> {
         let mut items = self.vector(argument)?;
-        if self.moment.step > 0 {
+        if self.moment.start < self.moment.end {
             self.note(Severity::Warning, at, || annotations::SORT_IN_RANGE.into());
         } else {
             order::sort(order, &mut items);
@@ -238,6 +238,7 @@ impl<'s> Evaluation<'s> {
                 continue;
             }
             if histogram::make_monotonic(&mut known.buckets)
+                && histogram::is_telling(&known.buckets)
                 && quantiles.iter().any(|q| quantile::is_valid(*q))
             {
                 let metric = items[known.first].tag.metric_name();

@@ -77,6 +77,13 @@ pub(super) fn make_monotonic(buckets: &mut [Bucket]) -> bool {
     is_forced
 }
 
+/// Whether there is something to tell a quantile from: at least two buckets, the last one without an end, and
+/// something in it.
+pub(super) fn is_telling(buckets: &[Bucket]) -> bool {
+    let last = buckets.last().filter(|last| buckets.len() > 1 && last.bound == f64::INFINITY);
+    last.is_some_and(|last| last.count != 0.0)
+}
+
 /// The quantile, found in proportion within its bucket; the lowest one begins at zero where it ends above. Needs
 /// monotonic buckets in the order of their bounds. NaN where there is nothing to tell from.
 pub(super) fn quantile(quantile: f64, buckets: &[Bucket]) -> f64 {
@@ -87,19 +94,34 @@ pub(super) fn quantile(quantile: f64, buckets: &[Bucket]) -> f64 {
         return beyond;
     }
     let [.., before_last, last] = buckets else { return f64::NAN };
-    if last.bound < f64::INFINITY || last.count == 0.0 || last.count.is_nan() {
+    if !is_telling(buckets) {
         return f64::NAN;
     }
     let rank = quantile * last.count;
     let finite = &buckets[..buckets.len() - 1];
-    let Some(index) = finite.iter().position(|bucket| bucket.count >= rank) else { return before_last.bound };
-    let found = buckets[index];
+    let index = search(finite, rank);
+    let Some(&found) = finite.get(index) else { return before_last.bound };
     let below = match index.checked_sub(1) {
         Some(below) => buckets[below],
         None if found.bound <= 0.0 => return found.bound,
         None => Bucket { bound: 0.0, count: 0.0 },
     };
     below.bound + (found.bound - below.bound) * ((rank - below.count) / (found.count - below.count))
+}
+
+/// The first bucket in which a rank lies, halving as Go's `sort.Search` does: where a count is no number it depends on
+/// the way that is taken.
+fn search(buckets: &[Bucket], rank: f64) -> usize {
+    let (mut from, mut to) = (0, buckets.len());
+    while from < to {
+        let middle = usize::midpoint(from, to);
+        if buckets[middle].count >= rank {
+            to = middle;
+        } else {
+            from = middle + 1;
+        }
+    }
+    from
 }
 
 /// The share of what was counted that lies between two values. NaN where there is nothing to tell from.
@@ -119,11 +141,13 @@ pub(super) fn fraction(lower: f64, upper: f64, buckets: &[Bucket]) -> f64 {
 /// of the one without a lower end all count, of the one without an upper end none.
 fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
     let total = buckets.last().map_or(0.0, |last| last.count);
+    // A count that is no number stays none.
+    let capped = |rank| if rank > total { total } else { rank };
     let starts_at_zero = buckets.first().is_some_and(|first| first.bound > 0.0);
     let mut below = Bucket { bound: if starts_at_zero { 0.0 } else { f64::NEG_INFINITY }, count: 0.0 };
     for &bucket in buckets {
         if below.bound >= value {
-            return below.count.min(total);
+            return capped(below.count);
         }
         if bucket.bound > value {
             let rank = if below.bound == f64::NEG_INFINITY {
@@ -132,7 +156,7 @@ fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
                 let share = (value - below.bound) / (bucket.bound - below.bound);
                 below.count + (bucket.count - below.count) * share
             };
-            return if rank > total { total } else { rank };
+            return capped(rank);
         }
         below = bucket;
     }

@@ -77,6 +77,14 @@ impl Matcher {
         }
     }
 
+    fn is_negative(&self) -> bool {
+        match &self.test {
+            Test::Equal(_) => false,
+            Test::NotEqual(_) => true,
+            Test::OneOf { wanted, .. } | Test::Pattern { wanted, .. } => !wanted,
+        }
+    }
+
     /// The values it can accept at all, where they can be listed.
     pub(super) fn values(&self) -> Option<&[Arc<str>]> {
         match &self.test {
@@ -136,13 +144,19 @@ impl Selector {
     }
 
     /// What is known about a series that is not there: the labels that have to be equal to something. A label that is
-    /// asked about again afterwards is not known, as Prometheus has it for the sake of its past.
+    /// asked about again after that is not known, as Prometheus has it for the sake of its past.
     pub(super) fn known_labels(&self) -> Result<Labels, LabelsError> {
         let (mut known, mut seen) = (BTreeMap::new(), BTreeSet::new());
-        for matcher in self.matchers.iter().filter(|matcher| matcher.label() != METRIC_NAME) {
-            let is_new = seen.insert(matcher.label());
-            match matcher.equals().filter(|_| is_new) {
-                Some(value) => known.insert(matcher.label(), value.as_ref()),
+        let mut matchers: Vec<&Matcher> =
+            self.matchers.iter().filter(|matcher| matcher.label() != METRIC_NAME).collect();
+        // Its storage puts those last that only take away, and nobody puts them back.
+        matchers.sort_by_key(|matcher| matcher.is_negative() && matcher.accepts(""));
+        for matcher in matchers {
+            match matcher.equals().filter(|_| !seen.contains(matcher.label())) {
+                Some(value) => {
+                    seen.insert(matcher.label());
+                    known.insert(matcher.label(), value.as_ref())
+                }
                 None => known.remove(matcher.label()),
             };
         }

@@ -5,29 +5,52 @@ use regex::{Regex, RegexBuilder};
 
 /// Anchored at both ends, and the dot matches line breaks.
 pub(super) fn compile(pattern: &str) -> Result<Regex, Box<regex::Error>> {
-    let anchored = format!("^(?:{})$", translated(pattern));
+    let anchored = format!("^(?:{})$", translated(pattern)?);
     RegexBuilder::new(&anchored).dot_matches_new_line(true).build().map_err(Box::new)
 }
 
-fn translated(pattern: &str) -> String {
+fn translated(pattern: &str) -> Result<String, Box<regex::Error>> {
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
+    let mut is_repeated = false;
     while let Some(c) = rest.chars().next() {
+        let was_repeated = std::mem::take(&mut is_repeated);
         rest = match c {
             '\\' => escape(rest, &mut out, false),
             '[' => class(rest, &mut out),
+            // Flags that are none, which ours refuses.
+            '(' if rest.starts_with("(?)") => &rest[3..],
+            // What follows is no repetition.
+            '(' if rest.starts_with("(?") => copied(rest, 2, &mut out),
             // Ours takes every brace for a repetition; theirs is a brace where it is none.
             '{' if !is_repetition(rest) => {
                 out.push_str("\\{");
                 &rest[1..]
             }
-            _ => {
-                out.push(c);
-                &rest[c.len_utf8()..]
+            // Ours repeats what is repeated, theirs refuses it.
+            '*' | '+' | '?' | '{' if was_repeated => {
+                let what = rest.chars().take(2).collect::<String>();
+                return Err(Box::new(regex::Error::Syntax(format!(
+                    "invalid nested repetition operator at `{what}`"
+                ))));
             }
+            '*' | '+' | '?' | '{' => {
+                is_repeated = true;
+                let end = 1 + if c == '{' { rest.find('}').unwrap_or(0) } else { 0 };
+                let is_lazy = rest[end..].starts_with('?');
+                copied(rest, end + usize::from(is_lazy), &mut out)
+            }
+            _ => copied(rest, c.len_utf8(), &mut out),
         };
     }
-    out
+    Ok(out)
+}
+
+/// Takes so many bytes as they are.
+fn copied<'t>(rest: &'t str, bytes: usize, out: &mut String) -> &'t str {
+    let (taken, rest) = rest.split_at(bytes);
+    out.push_str(taken);
+    rest
 }
 
 /// Takes an escape. Classes like `\d` are of ASCII alone there.
@@ -135,11 +158,15 @@ mod tests {
             ("\\<b\\>", "<b>", true),
             ("\\bfoo\\b", "foo", true),
             ("[^\\]]*", "\u{fc}", true),
+            ("a*?b{1,2}?c+?", "abbc", true),
+            ("(?:a)?(b?)*", "ab", true),
+            ("a\\**", "a**", true),
+            ("(?)a", "a", true),
         ];
         for (pattern, text, expected) in cases {
             assert_eq!(compile(pattern).unwrap().is_match(text), expected, "{pattern} on {text}");
         }
-        for wrong in ["(", "a**b(", "[", "\\", "(?P<n", "[z-a]"] {
+        for wrong in ["(", "a**b", "a+*", "(a)?*", "a{2}{3}", "a*??", "[", "\\", "(?P<n", "[z-a]"] {
             assert!(compile(wrong).is_err(), "{wrong}");
         }
     }

@@ -71,11 +71,14 @@ fn count(number: f64) -> Result<usize, EvalError> {
         return Err(EvalError::Parameter("Parameter value is NaN".into()));
     }
     // Both powers of two have no exact neighbour in between.
-    if !(-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
-        return Err(EvalError::Parameter(format!(
-            "Scalar value {} overflows int64",
-            annotations::short(number)
-        )));
+    let beyond = match number {
+        ..=-9_223_372_036_854_775_808.0 => Some("underflows"),
+        9_223_372_036_854_775_808.0.. => Some("overflows"),
+        _ => None,
+    };
+    if let Some(beyond) = beyond {
+        let number = annotations::short(number);
+        return Err(EvalError::Parameter(format!("Scalar value {number} {beyond} int64")));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, and not negative")]
     Ok(number.max(0.0) as usize)

@@ -14,6 +14,7 @@ use super::index::Slot;
 use super::matcher::Selector;
 use super::series::is_stale;
 use super::signature::{Distinction, Groups, Item, Tag};
+use super::walk::Part;
 use super::{distinct, separable, single};
 
 /// One series of a range vector: an element, whose value means nothing, and its samples.
@@ -68,7 +69,7 @@ impl<'s> Evaluation<'s> {
     }
 
     pub(super) fn window(&mut self, whole: &Vector, window: &Window) -> Items<'s> {
-        let function = window.function.resolve(|number| self.scalar(number))?.check()?;
+        let function = window.function.resolve(|number| self.scalar(number))?;
         let frame = frame(&window.samples, self.moment);
         let mut items = Vec::new();
         match &window.samples {
@@ -82,8 +83,8 @@ impl<'s> Evaluation<'s> {
                     self.count(samples.len())?;
                     let mut kept = std::mem::take(&mut self.scratch);
                     let samples = window::without_stale(samples, series.has_stale(), &mut kept);
-                    self.note_window(window, function, || Tag::series(labels), samples);
-                    if let Some(value) = window::apply(function, samples, frame) {
+                    if let Some(value) = window::checked(function, samples, frame)? {
+                        self.note_window(window, function, || Tag::series(labels));
                         items.push(self.windowed(function, Tag::series(labels), value));
                     }
                     self.scratch = kept;
@@ -91,8 +92,8 @@ impl<'s> Evaluation<'s> {
             }
             Samples::Subquery(subquery) => {
                 for (Item { tag, .. }, samples) in self.steps(subquery, frame)? {
-                    self.note_window(window, function, || tag.clone(), &samples);
-                    if let Some(value) = window::apply(function, &samples, frame) {
+                    if let Some(value) = window::checked(function, &samples, frame)? {
+                        self.note_window(window, function, || tag.clone());
                         items.push(self.windowed(function, tag, value));
                     }
                 }
@@ -108,15 +109,9 @@ impl<'s> Evaluation<'s> {
         Item { tag: if function.keeps_name() { tag } else { tag.nameless(self.removal) }, value }
     }
 
-    /// Says what there is to say about the window of one series.
-    fn note_window(
-        &mut self,
-        window: &Window,
-        function: WindowFunction<f64>,
-        tag: impl FnOnce() -> Tag<'s>,
-        samples: &[(Timestamp, f64)],
-    ) {
-        if !self.is_noting() || samples.is_empty() {
+    /// Says what there is to say about the window of one series that gave a value.
+    fn note_window(&mut self, window: &Window, function: WindowFunction<f64>, tag: impl FnOnce() -> Tag<'s>) {
+        if !self.is_noting() {
             return;
         }
         if let WindowFunction::Quantile(quantile) = function {
@@ -160,7 +155,14 @@ impl<'s> Evaluation<'s> {
 
     /// The values at the steps of a subquery.
     fn steps(&mut self, subquery: &Subquery, frame: Frame) -> Result<Vec<Row<'s>>, EvalError> {
-        match single::leaf(&subquery.vector).filter(|_| subquery.is_separable) {
+        // Series by series nothing is said, and nothing fails.
+        let is_quiet = !Part::Vector(&subquery.vector).has(&|part| match part {
+            Part::Vector(Vector::Window(window)) => !window.function.is_quiet(self.is_noting()),
+            Part::Vector(_) | Part::Scalar(_) | Part::Subquery(_) | Part::Instant(_) | Part::Range(_) => {
+                false
+            }
+        });
+        match single::leaf(&subquery.vector).filter(|_| is_quiet && subquery.is_separable) {
             Some(leaf) => self.steps_by_series(subquery, frame, leaf),
             None => self.steps_by_time(subquery, frame),
         }

@@ -72,20 +72,19 @@ pub(super) fn value(vector: &Vector, series: &Series, moment: Moment) -> Option<
 
 fn windowed(window: &Window, series: &Series, moment: Moment) -> Option<f64> {
     let function = window.function.resolve(|scalar| number(scalar, moment).ok_or(())).ok()?;
-    let function = function.check().ok()?;
     let frame = frame(&window.samples, moment);
     match &window.samples {
         Samples::Series(_) => {
             let samples = series.window(frame.after, frame.until);
             let mut kept = Vec::new();
             let samples = window::without_stale(samples, series.has_stale(), &mut kept);
-            window::apply(function, samples, frame)
+            window::checked(function, samples, frame).ok().flatten()
         }
         Samples::Subquery(subquery) => {
             let value =
                 |at| Some((Timestamp::from_millis(at), value(&subquery.vector, series, moment.moved(at))?));
             let samples: Vec<_> = grid(subquery, frame).filter_map(value).collect();
-            window::apply(function, &samples, frame)
+            window::checked(function, &samples, frame).ok().flatten()
         }
     }
 }

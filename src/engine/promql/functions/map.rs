@@ -1,6 +1,6 @@
 //! Functions of each element by itself.
 
-use std::f64::consts::PI;
+use std::f64::consts::{LN_2, PI};
 
 use super::calendar::Calendar;
 
@@ -66,6 +66,9 @@ impl MapFunction<f64> {
         }
     }
 }
+
+/// Beyond it `asinh` and `acosh` are a logarithm to the last digit, and calculated otherwise they overflow.
+const AREA_IS_LOGARITHM: f64 = 268_435_456.0;
 
 /// Functions of a number and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +151,9 @@ impl Math {
             Self::HyperbolicSine => value.sinh(),
             Self::HyperbolicCosine => value.cosh(),
             Self::HyperbolicTangent => value.tanh(),
+            Self::AreaSine if value.abs() > AREA_IS_LOGARITHM => (value.abs().ln() + LN_2).copysign(value),
             Self::AreaSine => value.asinh(),
+            Self::AreaCosine if value > AREA_IS_LOGARITHM => value.ln() + LN_2,
             Self::AreaCosine => value.acosh(),
             Self::AreaTangent => value.atanh(),
             Self::Degrees => value * 180.0 / PI,
@@ -164,12 +169,22 @@ fn round(value: f64, nearest: f64) -> f64 {
     (value * inverse + 0.5).floor() / inverse
 }
 
-/// Not `f64::clamp`, which panics on NaN bounds, where PromQL gives NaN.
+/// Not `f64::clamp`, which panics on NaN bounds. A NaN bound gives NaN, but infinity stays beyond it, as Go's `math.Max`
+/// and `math.Min` have it.
 fn clamped(value: f64, lowest: f64, highest: f64) -> f64 {
-    if lowest.is_nan() || highest.is_nan() || value.is_nan() {
-        return f64::NAN;
+    larger(lowest, smaller(highest, value))
+}
+
+fn larger(one: f64, other: f64) -> f64 {
+    match (one, other) {
+        _ if one == f64::INFINITY || other == f64::INFINITY => f64::INFINITY,
+        _ if one.is_nan() || other.is_nan() => f64::NAN,
+        _ => one.max(other),
     }
-    value.min(highest).max(lowest)
+}
+
+fn smaller(one: f64, other: f64) -> f64 {
+    -larger(-one, -other)
 }
 
 #[cfg(test)]
@@ -186,6 +201,14 @@ mod tests {
     }
 
     #[test]
+    fn area_functions_do_not_overflow() {
+        let found = [Math::AreaSine, Math::AreaCosine].map(|math| math.apply(1.797e308));
+        assert!(found.iter().all(|value| (value - 710.475_474_430_527_4).abs() < 1e-9), "{found:?}");
+        assert!((Math::AreaSine.apply(-1e300) + Math::AreaSine.apply(1e300)).abs() < 1e-12);
+        assert!((Math::AreaSine.apply(1e10) - 1e10_f64.asinh()).abs() < 1e-12);
+    }
+
+    #[test]
     fn every_function_has_a_name_and_takes_nan() {
         let names = "abs ceil floor sgn sqrt exp ln log2 log10 sin cos tan asin acos atan sinh cosh tanh asinh \
             acosh atanh deg rad";
@@ -196,8 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn a_clamp_without_bounds_is_nan() {
-        assert!(clamped(1.0, f64::NAN, 2.0).is_nan());
+    #[expect(clippy::float_cmp, reason = "infinities are exact")]
+    fn a_clamp_without_bounds_is_nan_but_for_infinity() {
+        assert!(clamped(1.0, f64::NAN, 2.0).is_nan() && clamped(1.0, 0.0, f64::NAN).is_nan());
+        assert!(clamped(f64::NAN, 0.0, 1.0).is_nan());
+        assert_eq!(clamped(f64::NEG_INFINITY, f64::NEG_INFINITY, f64::NAN), f64::NEG_INFINITY);
+        assert_eq!(clamped(f64::INFINITY, f64::NAN, f64::INFINITY), f64::INFINITY);
         assert!(MapFunction::Clamp { lowest: 5.0, highest: -5.0 }.drops_all());
         assert!(!MapFunction::Clamp { lowest: f64::NAN, highest: -5.0 }.drops_all());
     }

@@ -90,6 +90,16 @@ impl<N> WindowFunction<N> {
         matches!(self, Self::Of(Statistic::First | Statistic::Last))
     }
 
+    /// Whether it never fails, and there is nothing to say about it to somebody who wants to know.
+    pub(in crate::engine::promql) fn is_quiet(&self, is_noting: bool) -> bool {
+        match self {
+            Self::Of(_) => !(is_noting && self.wants_counter()),
+            Self::Quantile(_) => !is_noting,
+            Self::PredictLinear(_) => true,
+            Self::Smoothed { .. } => false,
+        }
+    }
+
     /// Whether it is meant for counters.
     pub(in crate::engine::promql) fn wants_counter(&self) -> bool {
         matches!(self, Self::Of(Statistic::Rate | Statistic::Increase))
@@ -124,16 +134,17 @@ impl<N> WindowFunction<N> {
 
 impl WindowFunction<f64> {
     /// An error where a number is outside of what the function takes, in the words of Prometheus.
-    pub(in crate::engine::promql) fn check(self) -> Result<Self, EvalError> {
-        let Self::Smoothed { level_weight, trend_weight } = self else { return Ok(self) };
+    fn check(self) -> Result<(), EvalError> {
+        let Self::Smoothed { level_weight, trend_weight } = self else { return Ok(()) };
         for (factor, short, weight) in [("smoothing", "sf", level_weight), ("trend", "tf", trend_weight)] {
-            if !(0.0..=1.0).contains(&weight) {
+            // NaN is neither below nor above, and goes on.
+            if !weight.is_nan() && !(0.0..=1.0).contains(&weight) {
                 let message =
                     format!("invalid {factor} factor. Expected: 0 <= {short} <= 1, got: {weight:.6}");
                 return Err(EvalError::Parameter(message));
             }
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -163,12 +174,19 @@ pub(in crate::engine::promql) fn without_stale<'a>(
 }
 
 /// The function's value for the samples of one series in a window; `None` where there are too few. The samples are
-/// without stale markers.
-pub(in crate::engine::promql) fn apply(
+/// without stale markers. The numbers that the function takes matter as soon as there is a sample.
+pub(in crate::engine::promql) fn checked(
     function: WindowFunction<f64>,
     samples: Samples<'_>,
     frame: Frame,
-) -> Option<f64> {
+) -> Result<Option<f64>, EvalError> {
+    if !samples.is_empty() {
+        function.check()?;
+    }
+    Ok(apply(function, samples, frame))
+}
+
+fn apply(function: WindowFunction<f64>, samples: Samples<'_>, frame: Frame) -> Option<f64> {
     let values = || samples.iter().map(|&(_, value)| value);
     match function {
         WindowFunction::Of(statistic) => of(statistic, samples, frame),

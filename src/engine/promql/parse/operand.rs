@@ -245,7 +245,10 @@ impl Parser<'_> {
     }
 
     fn offset(&mut self, operand: Box<Operand>, word_at: usize) -> Parsed {
-        let sign = self.take(|token| token.is_mark("-") || token.is_mark("+"));
+        let mut is_negative = false;
+        while let Some(sign) = self.take(|token| token.is_mark("-") || token.is_mark("+")) {
+            is_negative ^= sign.is_mark("-");
+        }
         let at = self.peek().map_or(self.text.len(), |token| token.at);
         let is_length = self.peek().is_some_and(|token| match token.kind {
             Kind::Number(_) => true,
@@ -259,7 +262,7 @@ impl Parser<'_> {
         let length = self.bare_operand()?;
         let seconds = self.seconds(&length, at)?;
         let millis = self.millis(seconds, at)?;
-        let offset = if sign.is_some_and(|sign| sign.is_mark("-")) { -millis } else { millis };
+        let offset = if is_negative { -millis } else { millis };
         let Form::Selection { has_offset, has_at } = operand.form else {
             let message = "offset modifier must be preceded by an instant vector selector or range vector \
                 selector or a subquery";
